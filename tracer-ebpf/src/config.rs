@@ -1,0 +1,27 @@
+//! What the agent tells the programs: once, before they are loaded (frozen globals), or at any time (a map).
+
+/// Value of a frozen offset whose member the running kernel does not have.
+pub const MISSING: u32 = u32::MAX;
+
+/// Bits of the single entry of the map `CONFIG`, which the agent may change while the programs run.
+pub mod flag {
+    /// Queue the ends of healthy connections too: somebody watches with `--all`.
+    pub const ALL_ENDS: u32 = 1 << 0;
+    /// The snapshot's second pass: the listeners are known, mark the sockets that connected.
+    pub const SNAPSHOT_MARK: u32 = 1 << 1;
+}
+
+/// Sizes of the kernel maps. Each is a bound that the agent shows on /metrics.
+pub mod limit {
+    /// Upstreams counted apart; the next ones are counted under the all-zero key.
+    pub const UPSTREAMS: usize = 4096;
+    /// Processes remembered as owners of sockets.
+    pub const OWNERS: usize = 8192;
+    /// Refusals that wait for the connecting socket to learn of them. An LRU map hands out free entries
+    /// to CPUs in batches of 128, so it has to be much larger than what is in flight.
+    pub const REFUSALS: usize = 4096;
+    /// Listening (netns, port) pairs, used while the snapshot tells accepted sockets from connected ones.
+    pub const LISTEN_PORTS: usize = 16384;
+    /// Bytes of the ring buffer: room for some 3,600 ends of connections while the agent is not scheduled.
+    pub const RING_BYTES: usize = 1 << 20;
+}

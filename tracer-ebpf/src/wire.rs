@@ -1,0 +1,296 @@
+//! Records of the ring buffer and values of the shared maps: integers and byte arrays only, no padding,
+//! sizes asserted. The agent decodes them from bytes; only the programs write them through pointers.
+//!
+//! Sequence numbers are the kernel's (host byte order); ports are in host byte order; addresses are 16
+//! bytes in network order, IPv4 as `::ffff:a.b.c.d`, so that one socket has one spelling.
+
+/// Goes up whenever a record changes its layout or meaning; a record of another version is refused.
+pub const VERSION: u16 = 1;
+
+/// Values of [`Header::kind`].
+pub mod kind {
+    pub const SOCKET_END: u16 = 1;
+    pub const RESET_SENT: u16 = 2;
+    pub const LISTENER: u16 = 3;
+    pub const PROCESS_EXIT: u16 = 4;
+    pub const SIGNAL: u16 = 5;
+    pub const OOM_VICTIM: u16 = 6;
+    /// Only in the snapshot, never in the ring.
+    pub const SNAPSHOT: u16 = 7;
+    /// One more than the last; the length of the tables that count by kind.
+    pub const COUNT: u32 = 8;
+}
+
+/// Values of [`SocketEnd::role`].
+pub mod role {
+    /// This socket connected: a gateway's leg to an upstream.
+    pub const CLIENT: u8 = 1;
+    /// This socket was accepted.
+    pub const SERVER: u8 = 2;
+}
+
+/// Bits of [`SocketEnd::flags`].
+pub mod flag {
+    /// `sk_lock.owned`: `actor` holds the socket. Without it `actor` is a bystander and is left zero.
+    pub const OWNED: u32 = 1 << 0;
+    /// `tcp_receive_reset` fired for this socket just before.
+    pub const RST_RECEIVED: u32 = 1 << 1;
+    /// `tcp_fin` ran for this socket just before (only where fentry or kprobe is to be had).
+    pub const FIN_SEEN: u32 = 1 << 2;
+    /// `SO_LINGER` with a time of 0: closing resets.
+    pub const LINGER0: u32 = 1 << 3;
+    /// `sk_socket` is null: the application has never accepted it (or has let go of it).
+    pub const NO_SOCKET: u32 = 1 << 4;
+    /// A request was written since the last read and nothing is unread.
+    pub const PENDING: u32 = 1 << 5;
+    /// The owner also reads from accepted connections: a gateway.
+    pub const OWNER_ACCEPTS: u32 = 1 << 6;
+    /// Opened before the programs were attached; what happened before is not known.
+    pub const PREEXISTING: u32 = 1 << 7;
+    /// `read_mark` and `exchanges` are known.
+    pub const MARKED: u32 = 1 << 8;
+    /// This host answered the SYN with a RST since no socket listens there; see `refused_in_netns`.
+    pub const REFUSED_HERE: u32 = 1 << 9;
+    /// Received after it had last sent (resolution 1/HZ): an accepted socket owes an answer.
+    pub const UNANSWERED: u32 = 1 << 10;
+}
+
+/// First in every record.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Header {
+    pub version: u16,
+    pub kind: u16,
+    /// Bytes of the whole record.
+    pub size: u32,
+    /// `CLOCK_MONOTONIC`, nanoseconds.
+    pub ktime_ns: u64,
+}
+
+/// A process. All zero where it is not known.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Task {
+    /// Nanoseconds since boot: with the tgid it names a process even when pids wrap.
+    pub start_boottime: u64,
+    /// Cgroup of the default hierarchy.
+    pub cgroup_id: u64,
+    pub tgid: u32,
+    pub parent_tgid: u32,
+    /// `PF_*` of include/linux/sched.h.
+    pub flags: u32,
+    /// As wait(2) packs it: signal in the low seven bits, status above eight.
+    pub exit_code: u32,
+    /// The thread group leader's.
+    pub comm: [u8; 16],
+    /// 1 if the OOM killer chose it (`signal->oom_mm`).
+    pub oom: u32,
+    pub netns: u32,
+}
+
+/// Addresses and ports of a socket, seen from it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tuple {
+    pub local: [u8; 16],
+    pub peer: [u8; 16],
+    pub local_port: u16,
+    pub peer_port: u16,
+    /// Inode number of the network namespace.
+    pub netns: u32,
+}
+
+/// A socket left ESTABLISHED or SYN_SENT, or (role server) closed after its client had left.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SocketEnd {
+    pub header: Header,
+    pub skaddr: u64,
+    pub cookie: u64,
+    /// When it was opened (client role), 0 if before the programs were attached.
+    pub opened_ns: u64,
+    /// Payload, but for 1 after a FIN.
+    pub bytes_received: u64,
+    /// Payload, but for 1 for the SYN.
+    pub bytes_acked: u64,
+    /// The process that connected (client role).
+    pub owner: Task,
+    /// The process that holds the socket right now, if `OWNED`.
+    pub actor: Task,
+    pub tuple: Tuple,
+    pub flags: u32,
+    pub sk_err: u32,
+    pub snd_una: u32,
+    pub write_seq: u32,
+    pub rcv_nxt: u32,
+    pub copied_seq: u32,
+    /// `write_seq` when the connection was established.
+    pub first_seq: u32,
+    /// `write_seq` at the last read.
+    pub read_mark: u32,
+    /// Jiffies since the last segment with data was sent (moves with retransmissions).
+    pub lsnd_age: u32,
+    /// Jiffies since the last segment with data came in.
+    pub lrcv_age: u32,
+    pub total_retrans: u32,
+    /// `total_retrans` at the last read.
+    pub retrans_mark: u32,
+    pub srtt_us: u32,
+    /// How often a read followed a write.
+    pub exchanges: u32,
+    /// With `REFUSED_HERE`: the network namespace that answered.
+    pub refused_in_netns: u32,
+    pub old_state: u8,
+    pub new_state: u8,
+    pub role: u8,
+    pub sk_shutdown: u8,
+}
+
+/// `tcp_send_reset` fired for a socket.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ResetSent {
+    pub header: Header,
+    pub skaddr: u64,
+    pub actor: Task,
+    pub tuple: Tuple,
+    /// `enum sk_rst_reason`, whose numbers move between kernels; `u32::MAX` where the kernel gives none.
+    pub reason: u32,
+    pub sk_state: u32,
+    /// 1 if the RST answers a segment (`skb` is set), 0 if the socket sent it by itself.
+    pub passive: u32,
+}
+
+/// A socket began or ceased to listen.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Listener {
+    pub header: Header,
+    pub skaddr: u64,
+    pub actor: Task,
+    pub tuple: Tuple,
+    /// 1 began, 0 ceased.
+    pub listening: u32,
+    pub backlog_limit: u32,
+    /// Connections waiting to be accepted.
+    pub backlog: u32,
+}
+
+/// The last thread of a process that owned sockets is going.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProcessExit {
+    pub header: Header,
+    pub task: Task,
+}
+
+/// A signal that ends most programs was generated.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Signal {
+    pub header: Header,
+    pub target: Task,
+    /// Zero where the current task is no sender (interrupt context, kernel threads).
+    pub sender: Task,
+    pub signal: u32,
+    /// `siginfo` argument: 0 `SEND_SIG_NOINFO`, 1 `SEND_SIG_PRIV` (the kernel itself), 2 a real one.
+    pub info: u32,
+}
+
+/// The OOM killer chose a process.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OomVictim {
+    pub header: Header,
+    pub task: Task,
+}
+
+/// A socket that existed before the programs were attached, with a process that holds it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    pub header: Header,
+    pub skaddr: u64,
+    pub task: Task,
+    pub tuple: Tuple,
+    pub sk_state: u32,
+    pub role: u32,
+    pub backlog_limit: u32,
+}
+
+const _: () = assert!(size_of::<Header>() == 16);
+const _: () = assert!(size_of::<Task>() == 56);
+const _: () = assert!(size_of::<Tuple>() == 40);
+const _: () = assert!(size_of::<SocketEnd>() == 272);
+const _: () = assert!(size_of::<ResetSent>() == 136);
+const _: () = assert!(size_of::<Listener>() == 136);
+const _: () = assert!(size_of::<ProcessExit>() == 72);
+const _: () = assert!(size_of::<Signal>() == 136);
+const _: () = assert!(size_of::<OomVictim>() == 72);
+const _: () = assert!(size_of::<Snapshot>() == 136);
+
+/// Key of the map `UPSTREAMS`: an address that a process of this namespace dialled. All zero: the ones that
+/// found no place.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UpstreamKey {
+    pub address: [u8; 16],
+    pub netns: u32,
+    pub port: u32,
+}
+
+/// Indices of [`UpstreamCounters::connections`].
+pub mod outcome {
+    pub const ESTABLISHED: usize = 0;
+    pub const REFUSED: usize = 1;
+    pub const TIMED_OUT: usize = 2;
+    pub const UNREACHABLE: usize = 3;
+    pub const ABANDONED: usize = 4;
+    pub const COUNT: usize = 5;
+}
+
+/// How far a connection had come: last index of the reset and FIN counters.
+pub mod phase {
+    /// Not established.
+    pub const CONNECT: usize = 0;
+    /// Established, nothing written.
+    pub const UNUSED: usize = 1;
+    /// A request without an answer.
+    pub const PENDING: usize = 2;
+    /// Nothing owed.
+    pub const ANSWERED: usize = 3;
+    pub const COUNT: usize = 4;
+}
+
+/// Value of the map `UPSTREAMS`. Only ever added to, atomically.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UpstreamCounters {
+    pub connections: [u64; outcome::COUNT],
+    pub resets_sent: [u64; phase::COUNT],
+    pub resets_received: [u64; phase::COUNT],
+    pub fins_sent: [u64; phase::COUNT],
+    pub fins_received: [u64; phase::COUNT],
+    /// Ends that were to be judged and found no room in the ring.
+    pub unclassified: u64,
+}
+
+/// Number of `u64` in [`UpstreamCounters`].
+pub const UPSTREAM_WORDS: usize = size_of::<UpstreamCounters>() / 8;
+const _: () = assert!(UPSTREAM_WORDS == 22);
+const _: () = assert!(size_of::<UpstreamKey>() == 24);
+
+/// Indices of the per-CPU map `TALLY`, besides the two tables that count by record kind.
+pub mod tally {
+    /// Records queued: + kind.
+    pub const QUEUED: u32 = 0;
+    /// Records that found the ring full: + kind.
+    pub const LOST: u32 = QUEUED + super::kind::COUNT;
+    /// RSTs sent by no socket (nothing listens there).
+    pub const NO_SOCKET_RESETS: u32 = LOST + super::kind::COUNT;
+    /// Upstreams counted under the all-zero key.
+    pub const UPSTREAM_OVERFLOW: u32 = NO_SOCKET_RESETS + 1;
+    /// Socket storage that could not be allocated.
+    pub const STORAGE_FAILED: u32 = UPSTREAM_OVERFLOW + 1;
+    pub const COUNT: u32 = STORAGE_FAILED + 1;
+}
