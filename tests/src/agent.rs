@@ -1,0 +1,194 @@
+//! Runs `rstrace` as an operator does: the daemon with live JSON lines, or `watch` by itself, and
+//! gives the lines with deadlines. It judges nothing; see `expect.rs`.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::process::{Gathered, Guarded, Lines};
+use crate::scrape::Scrape;
+
+/// Loading runs the kernel's verifier once for each program; on an emulated CPU it takes seconds.
+const READY: Duration = Duration::from_secs(30);
+
+/// One JSON line and the wall clock at which it arrived.
+#[derive(Debug, Clone)]
+pub struct Verdict {
+    pub json: Value,
+    pub at: SystemTime,
+}
+
+/// A running `rstrace` whose JSON lines are read.
+#[derive(Debug)]
+pub struct Agent {
+    process: Guarded,
+    stdout: Lines,
+    stderr: Gathered,
+    folder: TempDir,
+    listen: SocketAddr,
+    /// Every line since `ready`, other tests' included.
+    seen: Vec<Verdict>,
+    pub ready: Value,
+}
+
+impl Agent {
+    /// Starts the daemon with live lines on stdout, and returns once every hook is attached.
+    ///
+    /// # Errors
+    /// When it ends or is not ready in time.
+    pub fn start(all: bool) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("rstrace-agent-").tempdir()?;
+        let listen = free_port()?;
+        let mut command = Command::new(binary()?);
+        command.args(["agent", "--watch", "--json", "--listen", &listen.to_string(), "--socket"]);
+        command.arg(folder.path().join("s.sock"));
+        if all {
+            command.arg("--all");
+        }
+        Self::ready_or_why(command, folder, listen)
+    }
+
+    /// Starts `watch --json` with further arguments. It serves no metrics.
+    ///
+    /// # Errors
+    /// When it ends or is not ready in time.
+    pub fn watch(arguments: &[&str]) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("rstrace-watch-").tempdir()?;
+        let mut command = Command::new(binary()?);
+        command.args(["watch", "--json"]).args(arguments);
+        if !arguments.contains(&"--socket") {
+            // An agent that happens to run on this machine must not answer in our place.
+            command.arg("--socket").arg(folder.path().join("nobody.sock"));
+        }
+        Self::ready_or_why(command, folder, SocketAddr::from(([127, 0, 0, 1], 0)))
+    }
+
+    fn ready_or_why(mut command: Command, folder: TempDir, listen: SocketAddr) -> Result<Self> {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = Guarded::spawn(&mut command)?;
+        let stdout = Lines::of(process.child().stdout.take().context("the agent's stdout is piped")?);
+        let stderr = Gathered::of(process.child().stderr.take().context("the agent's stderr is piped")?);
+        let mut agent =
+            Self { process, stdout, stderr, folder, listen, seen: Vec::new(), ready: Value::Null };
+        let first = agent.read_line(Instant::now() + READY)?;
+        let Some(first) = first else {
+            bail!("the agent was not ready within {READY:?}: {}", agent.stderr())
+        };
+        ensure!(first.json["kind"] == "ready", "the first line is {}", first.json);
+        agent.ready = first.json;
+        Ok(agent)
+    }
+
+    /// Waits for the first line since `ready` for which `wanted` holds.
+    ///
+    /// # Errors
+    /// When there is none within `limit`, or the agent ended.
+    pub fn wait_for(
+        &mut self,
+        what: &str,
+        limit: Duration,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Result<Verdict> {
+        if let Some(line) = self.seen.iter().find(|line| wanted(&line.json)) {
+            return Ok(line.clone());
+        }
+        let deadline = Instant::now() + limit;
+        while let Some(line) = self.read_line(deadline)? {
+            self.seen.push(line.clone());
+            if wanted(&line.json) {
+                return Ok(line);
+            }
+        }
+        bail!("no line about {what} within {limit:?}")
+    }
+
+    /// Reads whatever comes within `time`, so that what the settle window still holds is seen.
+    ///
+    /// # Errors
+    /// When the agent ended.
+    pub fn read_for(&mut self, time: Duration) -> Result<()> {
+        let deadline = Instant::now() + time;
+        while let Some(line) = self.read_line(deadline)? {
+            self.seen.push(line);
+        }
+        Ok(())
+    }
+
+    /// Every line since `ready`.
+    pub fn seen(&self) -> &[Verdict] {
+        &self.seen
+    }
+
+    /// Reads `/metrics` over HTTP.
+    ///
+    /// # Errors
+    /// When the agent does not answer with 200.
+    pub fn scrape(&self) -> Result<Scrape> {
+        Scrape::of(self.listen)
+    }
+
+    /// The agent's HTTP address.
+    pub fn listen(&self) -> SocketAddr {
+        self.listen
+    }
+
+    /// The agent's unix socket.
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join("s.sock")
+    }
+
+    /// The agent's process id.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// What the agent logged until now.
+    pub fn stderr(&self) -> String {
+        self.stderr.text()
+    }
+
+    /// Sends a signal to the agent.
+    pub fn signal(&self, signal: i32) {
+        self.process.signal(signal);
+    }
+
+    /// Waits for the agent's end.
+    ///
+    /// # Errors
+    /// When it still runs after `limit`.
+    pub fn wait(&mut self, limit: Duration) -> Result<ExitStatus> {
+        self.process.wait(limit)
+    }
+
+    fn read_line(&mut self, deadline: Instant) -> Result<Option<Verdict>> {
+        let line =
+            self.stdout.next(deadline).with_context(|| format!("the agent ended: {}", self.stderr()))?;
+        let Some(line) = line else { return Ok(None) };
+        let json = serde_json::from_str(&line.text).with_context(|| format!("not JSON: {:?}", line.text))?;
+        Ok(Some(Verdict { json, at: line.at }))
+    }
+}
+
+/// The program under test: `RSTRACE_BIN`, else the workspace's release build.
+///
+/// # Errors
+/// When there is none.
+pub fn binary() -> Result<PathBuf> {
+    let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/release/rstrace");
+    let path = std::env::var_os("RSTRACE_BIN").map_or_else(default, PathBuf::from);
+    ensure!(path.exists(), "{} is missing: cargo xtask build, or name it in RSTRACE_BIN", path.display());
+    Ok(path)
+}
+
+/// A TCP port of loopback on which nobody listens at this moment.
+///
+/// # Errors
+/// When none can be bound.
+pub fn free_port() -> Result<SocketAddr> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?)
+}

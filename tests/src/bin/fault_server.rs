@@ -1,0 +1,137 @@
+//! The upstream of the integration tests: an HTTP server that fails in the way the request asks for.
+//!
+//! `fault_server ADDR:PORT [--unread]` prints `listening` and then one line for each request read.
+//! A line `exit N` on its standard input ends it with code N. With `--unread` it closes each
+//! connection once a request has arrived and does not read it. It is one process with a thread for
+//! each connection, so that the thread which dies and the process which owned the socket differ.
+
+#![expect(clippy::print_stdout, reason = "the harness reads what this process did from its stdout")]
+
+use std::io::{self, BufRead, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+fn main() -> io::Result<()> {
+    let mut arguments = std::env::args().skip(1);
+    let address = arguments.next().unwrap_or_default();
+    let unread = arguments.next().as_deref() == Some("--unread");
+    let listener = TcpListener::bind(&address)
+        .map_err(|error| io::Error::new(error.kind(), format!("listen on {address:?}: {error}")))?;
+    println!("listening");
+    std::thread::spawn(obey_stdin);
+    for stream in listener.incoming() {
+        let stream = stream?;
+        std::thread::spawn(move || if unread { close_unread(&stream) } else { serve(stream) });
+    }
+    Ok(())
+}
+
+fn obey_stdin() {
+    for line in io::stdin().lock().lines().map_while(Result::ok) {
+        if let Some(code) = line.strip_prefix("exit ").and_then(|code| code.parse().ok()) {
+            std::process::exit(code);
+        }
+    }
+}
+
+/// Waits until something has arrived, which MSG_PEEK would count as a read by the application.
+fn close_unread(stream: &TcpStream) {
+    let mut wanted = libc::pollfd { fd: stream.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: `wanted` is one valid pollfd for the duration of the call, and its descriptor is open.
+    unsafe { libc::poll(&raw mut wanted, 1, 10_000) };
+    println!("closing unread");
+}
+
+/// Serves requests on one connection until a fault or the peer ends it.
+fn serve(mut stream: TcpStream) {
+    while let Ok(Some(path)) = read_request(&mut stream) {
+        println!("{path}");
+        let (name, argument) =
+            path.trim_start_matches('/').split_once('/').unwrap_or((path.trim_start_matches('/'), ""));
+        let number: u64 = argument.parse().unwrap_or(0);
+        match name {
+            "segv" => segfault(),
+            "abort" => std::process::abort(),
+            "exit" => std::process::exit(i32::try_from(number).unwrap_or(1)),
+            "oom" => allocate_until_killed(),
+            "hang" => loop {
+                std::thread::park();
+            },
+            "fin" => return,
+            "reset" => return reset(stream),
+            "partial-reset" => return reset_after_a_part(stream),
+            "until-close" => {
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhello\n");
+                return;
+            }
+            "slow" => std::thread::sleep(Duration::from_millis(number)),
+            // The next read gives up when the connection has been idle for this long.
+            "idle" => drop(stream.set_read_timeout(Some(Duration::from_millis(number)))),
+            _ => {}
+        }
+        if stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nhello\n").is_err() {
+            return;
+        }
+    }
+}
+
+/// Reads up to the end of the header; gives the path, or `None` when the peer closed.
+fn read_request(stream: &mut TcpStream) -> io::Result<Option<String>> {
+    let mut header = Vec::new();
+    let mut buffer = [0_u8; 4096];
+    while !header.windows(4).any(|window| window == b"\r\n\r\n") {
+        match stream.read(&mut buffer)? {
+            0 => return Ok(None),
+            count => header.extend_from_slice(&buffer[..count]),
+        }
+    }
+    let text = String::from_utf8_lossy(&header);
+    Ok(text.split_whitespace().nth(1).map(str::to_owned))
+}
+
+/// A fault by the processor, not a signal that somebody sent: a write to a page that forbids it.
+fn segfault() {
+    // SAFETY: an anonymous mapping at an address of the kernel's choice aliases nothing of ours.
+    let page = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            4096,
+            libc::PROT_NONE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        )
+    };
+    // SAFETY: none is claimed; this access faults, and the process ends by it.
+    unsafe { page.cast::<u8>().write_volatile(1) };
+}
+
+fn allocate_until_killed() {
+    let mut hoard = Vec::new();
+    loop {
+        // Ones, because the kernel gives no memory for zeroes that nobody wrote.
+        hoard.push(vec![1_u8; 1 << 20]);
+        std::hint::black_box(&hoard);
+    }
+}
+
+/// Closes with SO_LINGER 0, which sends a RST in place of a FIN.
+fn reset(stream: TcpStream) {
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+    let size = libc::socklen_t::try_from(size_of::<libc::linger>()).unwrap_or(0);
+    // SAFETY: the pointer and the size describe `linger`, which outlives the call.
+    unsafe {
+        let value = (&raw const linger).cast::<libc::c_void>();
+        libc::setsockopt(stream.as_raw_fd(), libc::SOL_SOCKET, libc::SO_LINGER, value, size);
+    }
+    drop(stream);
+}
+
+fn reset_after_a_part(mut stream: TcpStream) {
+    let head = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n";
+    let _ = stream.write_all(head).and_then(|()| stream.write_all(&[b'x'; 2000]));
+    // A RST throws away what the reader has not read yet: leave the gateway the time to read it.
+    std::thread::sleep(Duration::from_millis(100));
+    reset(stream);
+}

@@ -1,0 +1,75 @@
+//! The client of the gateway: curl, in the gateway's namespace.
+//! It is no gateway itself, so whatever it does must stay silent.
+
+use std::io::Read;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::netns::Namespace;
+use crate::process::Guarded;
+
+/// A request under way.
+#[derive(Debug)]
+pub struct Request {
+    curl: Guarded,
+}
+
+/// How a request ended for the client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// The HTTP status, 0 when there was none.
+    pub status: u16,
+    /// curl's exit code: 0, 18 for a response that is too short, 28 for `--max-time`.
+    pub code: i32,
+}
+
+impl Request {
+    /// Starts a request; `arguments` are curl's own, the URL among them.
+    ///
+    /// # Errors
+    /// When curl cannot be started.
+    pub fn start(namespace: &Namespace, arguments: &[&str]) -> Result<Self> {
+        let mut command = namespace.command("curl")?;
+        command.args([
+            "--silent",
+            "--noproxy",
+            "*",
+            "--output",
+            "/dev/null",
+            "--write-out",
+            "%{http_code}\n",
+        ]);
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        Ok(Self { curl: Guarded::spawn(&mut command)? })
+    }
+
+    /// Waits for the request's end.
+    ///
+    /// # Errors
+    /// When it has not ended within `limit`.
+    pub fn finish(mut self, limit: Duration) -> Result<Outcome> {
+        let code = self.curl.wait(limit).context("curl")?.code().unwrap_or(-1);
+        let mut text = String::new();
+        self.curl.child().stdout.take().context("curl's stdout is piped")?.read_to_string(&mut text)?;
+        Ok(Outcome { status: text.lines().next().and_then(|line| line.parse().ok()).unwrap_or(0), code })
+    }
+}
+
+/// Sends `count` requests to `url` one after the other over one client connection, and demands that
+/// each is answered with 200.
+///
+/// # Errors
+/// When one is not.
+pub fn demand_200s(namespace: &Namespace, url: &str, count: usize) -> Result<()> {
+    let mut command = namespace.command("curl")?;
+    command.args(["--silent", "--noproxy", "*", "--output", "/dev/null", "--write-out", "%{http_code}\n"]);
+    // curl repeats the URL for each number of the range; the server ignores the query.
+    command.arg(format!("{url}?[1-{count}]")).stdin(Stdio::null());
+    let output = command.output().context("run curl")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let answered = text.lines().filter(|line| *line == "200").count();
+    ensure!(answered == count, "{answered} of {count} requests were answered with 200");
+    Ok(())
+}

@@ -1,0 +1,309 @@
+//! Network namespaces and the two ways in which a gateway reaches its upstream: over a veth pair
+//! between two namespaces, or over the loopback device of one.
+//!
+//! Everything is named after this process and a counter, so tests run in parallel; it goes away on
+//! drop. Nothing here starts a long-lived process.
+
+use std::fs::{self, File};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Mutex, Once, PoisonError};
+
+use anyhow::{Context, Result, anyhow, bail};
+
+use crate::process::run;
+
+/// How the gateway reaches the upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Link {
+    /// Two namespaces joined by a veth pair: the two ends as two machines.
+    Veth,
+    /// One namespace: a sidecar, or a backend on the gateway's own machine.
+    Loopback,
+}
+
+/// The IP version that the upstream leg speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    V4,
+    V6,
+}
+
+/// `ip netns add` mounts `/run/netns` on first use and two first uses at once fail.
+static IP_NETNS: Mutex<()> = Mutex::new(());
+static COUNTER: AtomicU16 = AtomicU16::new(0);
+static SWEEP: Once = Once::new();
+
+/// One network namespace, deleted on drop.
+#[derive(Debug)]
+pub struct Namespace {
+    name: String,
+    file: File,
+    inode: u64,
+}
+
+impl Namespace {
+    /// Creates an empty namespace with its loopback device up.
+    ///
+    /// # Errors
+    /// When `ip netns add` fails, which without root it does.
+    pub fn create(name: &str) -> Result<Self> {
+        let guard = IP_NETNS.lock().unwrap_or_else(PoisonError::into_inner);
+        SWEEP.call_once(sweep_the_dead);
+        run(Command::new("ip").args(["netns", "add", name])).context("these tests need root and iproute2")?;
+        drop(guard);
+        let path = path_of(name);
+        let file = File::open(&path).with_context(|| format!("open {}", path.display()))?;
+        let inode = file.metadata()?.ino();
+        let namespace = Self { name: name.to_owned(), file, inode };
+        namespace.ip(&["link", "set", "lo", "up"])?;
+        // The upstreams of these tests listen below 61000, so no ephemeral port can take theirs.
+        namespace.enter(|| fs::write("/proc/sys/net/ipv4/ip_local_port_range", "61000 65535"))??;
+        Ok(namespace)
+    }
+
+    /// What `--netns` and `--vantage` take.
+    pub fn path(&self) -> PathBuf {
+        path_of(&self.name)
+    }
+
+    /// The number by which the kernel, and so every JSON line, names this namespace.
+    pub fn inode(&self) -> u64 {
+        self.inode
+    }
+
+    /// Runs `ip` with `args` in this namespace.
+    ///
+    /// # Errors
+    /// When `ip` cannot be run or fails.
+    pub fn ip(&self, args: &[&str]) -> Result<()> {
+        run(Command::new("ip").args(["-n", &self.name]).args(args))
+    }
+
+    /// Calls `work` on a thread that has joined this namespace.
+    ///
+    /// # Errors
+    /// When the namespace cannot be joined or `work` panics.
+    pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                join(&self.file)?;
+                Ok(work())
+            });
+            thread.join().map_err(|_| anyhow!("a thread in namespace {} panicked", self.name))?
+        })
+    }
+
+    /// A command that will run in this namespace, itself: no wrapper, so its pid is the child's.
+    ///
+    /// # Errors
+    /// When the namespace's handle cannot be duplicated.
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Result<Command> {
+        let file = self.file.try_clone()?;
+        let mut command = Command::new(program);
+        // SAFETY: between fork and exec this calls setns(2) alone, which is async-signal-safe.
+        unsafe { command.pre_exec(move || join(&file)) };
+        Ok(command)
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        let _guard = IP_NETNS.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = run(Command::new("ip").args(["netns", "del", &self.name])) {
+            eprintln!("namespace {} stays behind: {error:#}", self.name);
+        }
+    }
+}
+
+/// The namespaces and addresses of one test.
+#[derive(Debug)]
+pub struct Net {
+    pub link: Link,
+    pub family: Family,
+    gateway: Namespace,
+    /// `None` over loopback, where the upstream lives beside the gateway.
+    upstream: Option<Namespace>,
+    /// Where packets for the dead address end; only made when a test asks for it.
+    void: Option<Namespace>,
+    prefix: String,
+    subnet: u16,
+}
+
+impl Net {
+    /// Builds the namespaces for one test.
+    ///
+    /// # Errors
+    /// When a namespace, a link or an address cannot be made.
+    pub fn create(link: Link, family: Family) -> Result<Self> {
+        let (prefix, subnet) = free_prefix();
+        let gateway = Namespace::create(&format!("{prefix}-gw"))?;
+        let upstream = match link {
+            Link::Loopback => None,
+            Link::Veth => Some(Namespace::create(&format!("{prefix}-up"))?),
+        };
+        let net = Self { link, family, gateway, upstream, void: None, prefix, subnet };
+        if let Some(upstream) = &net.upstream {
+            join_by_veth(&net.gateway, "up0", &net.host(1), upstream, "gw0", &net.host(2))?;
+        }
+        Ok(net)
+    }
+
+    /// The namespace of nginx and of the client.
+    pub fn gateway(&self) -> &Namespace {
+        &self.gateway
+    }
+
+    /// The namespace of the server.
+    pub fn upstream(&self) -> &Namespace {
+        self.upstream.as_ref().unwrap_or(&self.gateway)
+    }
+
+    /// Whether a JSON line's `netns` is one of this test's.
+    pub fn owns(&self, inode: u64) -> bool {
+        let namespaces = [Some(&self.gateway), self.upstream.as_ref(), self.void.as_ref()];
+        namespaces.into_iter().flatten().any(|namespace| namespace.inode == inode)
+    }
+
+    /// The address nginx listens on.
+    pub fn gateway_ip(&self) -> IpAddr {
+        match self.link {
+            Link::Loopback => self.localhost(),
+            Link::Veth => self.host(1).parse().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+        }
+    }
+
+    /// The address the server listens on.
+    pub fn upstream_ip(&self) -> IpAddr {
+        match self.link {
+            Link::Loopback => self.localhost(),
+            Link::Veth => self.host(2).parse().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+        }
+    }
+
+    /// An address on the upstream's side with a port that no other test uses.
+    pub fn free_upstream(&self) -> SocketAddr {
+        SocketAddr::new(self.upstream_ip(), unique_port())
+    }
+
+    /// An address that is routed and resolved, and where nobody is: SYNs leave and nothing returns.
+    ///
+    /// # Errors
+    /// When the link or the neighbour entry cannot be made.
+    pub fn dead_upstream(&mut self) -> Result<SocketAddr> {
+        let device = match self.link {
+            Link::Veth => "up0",
+            Link::Loopback => {
+                let void = Namespace::create(&format!("{}-void", self.prefix))?;
+                join_by_veth(&self.gateway, "void0", &self.host(1), &void, "gw0", &self.host(2))?;
+                self.void = Some(void);
+                "void0"
+            }
+        };
+        // The link-layer address belongs to no device, so the frame is dropped on arrival.
+        let dead = self.host(99);
+        let neighbour =
+            ["neigh", "add", &dead, "lladdr", "02:00:00:00:00:99", "nud", "permanent", "dev", device];
+        self.gateway.ip(&neighbour)?;
+        Ok(SocketAddr::new(dead.parse()?, unique_port()))
+    }
+
+    fn localhost(&self) -> IpAddr {
+        match self.family {
+            Family::V4 => Ipv4Addr::LOCALHOST.into(),
+            Family::V6 => Ipv6Addr::LOCALHOST.into(),
+        }
+    }
+
+    fn host(&self, number: u8) -> String {
+        let [high, low] = self.subnet.to_be_bytes();
+        match self.family {
+            Family::V4 => format!("10.{high}.{low}.{number}"),
+            Family::V6 => format!("fd00:0:{:x}::{number:x}", self.subnet),
+        }
+    }
+}
+
+/// A port that no other test of this run uses, below the namespaces' ephemeral range.
+pub fn unique_port() -> u16 {
+    // Runners that give each test a process of its own differ in the pid, others in the counter.
+    let base = u16::try_from(std::process::id() % 50).unwrap_or(0) * 1000 + 10_000;
+    base + COUNTER.fetch_add(1, Ordering::Relaxed) % 1000
+}
+
+fn free_prefix() -> (String, u16) {
+    let pid = std::process::id();
+    loop {
+        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let prefix = format!("rst{pid}-{number}");
+        // A killed run of an earlier process with our pid may have left its namespaces behind.
+        if !path_of(&format!("{prefix}-gw")).exists() {
+            let subnet = u16::try_from(pid % 200).unwrap_or(0) * 256 + number % 256;
+            return (prefix, subnet);
+        }
+    }
+}
+
+fn join_by_veth(
+    a: &Namespace,
+    a_device: &str,
+    a_ip: &str,
+    b: &Namespace,
+    b_device: &str,
+    b_ip: &str,
+) -> Result<()> {
+    a.ip(&["link", "add", a_device, "type", "veth", "peer", "name", b_device, "netns", &b.name])?;
+    for (namespace, device, ip) in [(a, a_device, a_ip), (b, b_device, b_ip)] {
+        if ip.contains(':') {
+            // Without `nodad` the address is tentative, and so unusable, for the first second.
+            namespace.ip(&["addr", "add", &format!("{ip}/64"), "dev", device, "nodad"])?;
+        } else {
+            namespace.ip(&["addr", "add", &format!("{ip}/24"), "dev", device])?;
+        }
+        namespace.ip(&["link", "set", device, "up"])?;
+    }
+    Ok(())
+}
+
+/// Deletes what killed runs left behind, told by the pid in the name being nobody's.
+fn sweep_the_dead() {
+    let Ok(entries) = fs::read_dir("/run/netns") else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let pid = name.strip_prefix("rst").and_then(|rest| rest.split_once('-')).map(|(pid, _)| pid);
+        let Some(pid) = pid.filter(|pid| pid.parse::<u32>().is_ok()) else { continue };
+        if !PathBuf::from(format!("/proc/{pid}")).exists() {
+            let _ = run(Command::new("ip").args(["netns", "del", &name]));
+        }
+    }
+}
+
+fn path_of(name: &str) -> PathBuf {
+    PathBuf::from("/run/netns").join(name)
+}
+
+fn join(namespace: &File) -> io::Result<()> {
+    // SAFETY: setns takes a descriptor, which `namespace` keeps open, and touches no memory of ours.
+    match unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Fails early, and clearly, where the tests cannot run at all.
+///
+/// # Errors
+/// When this process is not root.
+pub fn require_root() -> Result<()> {
+    // SAFETY: geteuid has no preconditions.
+    if unsafe { libc::geteuid() } != 0 {
+        bail!("the integration tests make network namespaces and load programs: run them as root");
+    }
+    Ok(())
+}

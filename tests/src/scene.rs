@@ -1,0 +1,329 @@
+//! One test's stage: namespaces, the agent, the server, the gateway, and the steps that every
+//! scenario shares. The faults themselves are in `tests/tests/`.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::agent::{Agent, Verdict};
+use crate::cgroup::MemoryCgroup;
+use crate::client::{Outcome, Request};
+use crate::expect::{self, Cast};
+use crate::netns::{Family, Link, Net, require_root};
+use crate::nginx::{GatewayOptions, Nginx};
+use crate::process::poll;
+use crate::scenario::Scenario;
+use crate::scrape::Scrape;
+use crate::server::Server;
+
+/// The verdict of an abort must come this soon; the settle window is 200 ms, the rest is slack for
+/// a machine that runs other tests.
+const VERDICT: Duration = Duration::from_secs(3);
+/// How long after the fence a late line would still be seen: the settle window and some more.
+const SETTLE: Duration = Duration::from_millis(400);
+
+/// Who watches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Watcher {
+    /// The agent of the whole host.
+    Host,
+    /// The agent of the whole host, started after the server and the gateway.
+    LateHost,
+    /// The agent of the whole host, which also shows what harmed nobody.
+    HostAll,
+    /// `watch --vantage` on the gateway's namespace.
+    Gateway,
+    /// Nobody: to prove the harness by nginx's own log.
+    Nobody,
+}
+
+/// What a scenario needs on its stage.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub watcher: Watcher,
+    pub gateway: GatewayOptions,
+    /// The server's arguments, `None` for no server at all.
+    pub server: Option<&'static [&'static str]>,
+    pub memory_limit: Option<u64>,
+    /// The upstream is an address where SYNs stay unanswered.
+    pub dead_upstream: bool,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            watcher: Watcher::Host,
+            gateway: GatewayOptions::default(),
+            server: Some(&[]),
+            memory_limit: None,
+            dead_upstream: false,
+        }
+    }
+}
+
+/// The stage. Processes are declared before the namespaces, so they end first.
+#[derive(Debug)]
+pub struct Scene {
+    agent: Option<Agent>,
+    gateway: Nginx,
+    server: Option<Server>,
+    _cgroup: Option<MemoryCgroup>,
+    net: Net,
+    watcher: Watcher,
+    upstream: SocketAddr,
+    fence: SocketAddr,
+    killer: Option<u32>,
+    server_pid: Option<u32>,
+}
+
+/// Sets the stage, lets `story` play on it, and adds all that was seen to its error.
+///
+/// # Errors
+/// When the stage cannot be set or the story fails.
+pub fn play(
+    link: Link,
+    family: Family,
+    plan: &Plan,
+    story: impl FnOnce(&mut Scene) -> Result<()>,
+) -> Result<()> {
+    require_root()?;
+    let mut scene = Scene::set(link, family, plan).context("set the stage")?;
+    story(&mut scene).map_err(|error| {
+        let seen = scene.all_that_was_seen();
+        error.context(format!("{link:?} {family:?}\n{seen}"))
+    })
+}
+
+impl Scene {
+    fn set(link: Link, family: Family, plan: &Plan) -> Result<Self> {
+        let mut net = Net::create(link, family)?;
+        let agent = match plan.watcher {
+            Watcher::Host => Some(Agent::start(false)?),
+            Watcher::HostAll => Some(Agent::start(true)?),
+            Watcher::Gateway => Some(Agent::watch(&["--vantage", &net.gateway().path().to_string_lossy()])?),
+            Watcher::LateHost | Watcher::Nobody => None,
+        };
+        let upstream = if plan.dead_upstream { net.dead_upstream()? } else { net.free_upstream() };
+        let fence = net.free_upstream();
+        let cgroup = plan.memory_limit.map(MemoryCgroup::create).transpose()?;
+        let server = match plan.server {
+            Some(arguments) => Some(Server::start(net.upstream(), upstream, arguments, cgroup.as_ref())?),
+            None => None,
+        };
+        let gateway = Nginx::start(net.gateway(), net.gateway_ip(), upstream, fence, &plan.gateway)?;
+        let agent = if plan.watcher == Watcher::LateHost { Some(Agent::start(false)?) } else { agent };
+        let server_pid = server.as_ref().map(Server::pid);
+        let watcher = plan.watcher;
+        Ok(Self {
+            agent,
+            gateway,
+            server,
+            _cgroup: cgroup,
+            net,
+            watcher,
+            upstream,
+            fence,
+            killer: None,
+            server_pid,
+        })
+    }
+
+    /// Sends a request through the gateway and waits for its end.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub fn request(&self, path: &str) -> Result<Outcome> {
+        self.start_request(path, &[])?.finish(Duration::from_secs(10))
+    }
+
+    /// Sends a request through the gateway, with further arguments for curl.
+    ///
+    /// # Errors
+    /// When curl cannot be started.
+    pub fn start_request(&self, path: &str, arguments: &[&str]) -> Result<Request> {
+        let url = self.gateway.url(path);
+        let mut all = arguments.to_vec();
+        all.push(&url);
+        Request::start(self.net.gateway(), &all)
+    }
+
+    /// Sends a request and demands this status of the gateway.
+    ///
+    /// # Errors
+    /// When it is another.
+    pub fn demand(&self, path: &str, status: u16) -> Result<()> {
+        let outcome = self.request(path)?;
+        ensure!(outcome.status == status, "{path} ended with {outcome:?}, not {status}");
+        Ok(())
+    }
+
+    /// The server.
+    ///
+    /// # Errors
+    /// When the plan has none.
+    pub fn server(&mut self) -> Result<&mut Server> {
+        self.server.as_mut().context("this scene has no server")
+    }
+
+    /// The agent.
+    ///
+    /// # Errors
+    /// When nobody watches.
+    pub fn agent(&mut self) -> Result<&mut Agent> {
+        self.agent.as_mut().context("nobody watches this scene")
+    }
+
+    pub fn gateway(&self) -> &Nginx {
+        &self.gateway
+    }
+
+    pub fn net(&self) -> &Net {
+        &self.net
+    }
+
+    /// The upstream's address, as `upstream` names it.
+    pub fn upstream(&self) -> String {
+        self.upstream.to_string()
+    }
+
+    /// Notes who killed the server, for `killed_by`.
+    pub fn note_killer(&mut self, pid: u32) {
+        self.killer = Some(pid);
+    }
+
+    /// Checks everything that must be said of this scenario, and that nothing else was said.
+    /// Gives the verdict's line for what a test wants to check beyond.
+    ///
+    /// # Errors
+    /// With what is wrong or missing.
+    pub fn expect(&mut self, name: &'static str) -> Result<Value> {
+        let scenario = Scenario::named(name)?;
+        self.expect_in_nginx_log(&scenario)?;
+        if self.watcher == Watcher::Nobody {
+            return Ok(Value::Null);
+        }
+        let upstream = self.upstream();
+        let verdict = self.wait_for_verdict(VERDICT)?;
+        let cast = Cast { workers: self.gateway.worker_pids(), server: self.server_pid, killer: self.killer };
+        match self.watcher {
+            Watcher::Gateway => expect::as_the_gateway_sees_it(&verdict.json, &scenario, &upstream, &cast)?,
+            _ => expect::as_the_host_sees_it(&verdict.json, &scenario, &upstream, &cast)?,
+        }
+        self.expect_only(1)?;
+        if self.watcher != Watcher::Gateway {
+            self.expect_on_metrics(&scenario)?;
+        }
+        Ok(verdict.json)
+    }
+
+    /// Checks that no line at all was written about this test's connections.
+    ///
+    /// # Errors
+    /// With the lines.
+    pub fn expect_silence(&mut self) -> Result<()> {
+        if self.watcher == Watcher::Nobody { Ok(()) } else { self.expect_only(0) }
+    }
+
+    /// Waits for the first verdict about the upstream.
+    ///
+    /// # Errors
+    /// When there is none within `limit`.
+    pub fn wait_for_verdict(&mut self, limit: Duration) -> Result<Verdict> {
+        let upstream = self.upstream();
+        let wanted = |line: &Value| line["kind"] == "verdict" && line["upstream"] == upstream.as_str();
+        self.agent()?.wait_for(&upstream, limit, wanted)
+    }
+
+    /// The lines about this test's namespaces; with `--all`, those about the upstream, because the
+    /// client's own healthy connections are shown too.
+    pub fn own_lines(&self) -> Vec<Value> {
+        let upstream = self.upstream();
+        let seen = self.agent.as_ref().map(Agent::seen).unwrap_or_default();
+        let lines = seen.iter().map(|line| &line.json).filter(|line| line["kind"] == "verdict");
+        let own = lines.filter(|line| {
+            let here = line["netns"].as_u64().is_some_and(|inode| self.net.owns(inode));
+            here && (self.watcher != Watcher::HostAll || line["upstream"] == upstream.as_str())
+        });
+        own.cloned().collect()
+    }
+
+    /// Makes a further event that is known to be reported, and demands that until then, and for the
+    /// settle window after, exactly `count` lines were written.
+    fn expect_only(&mut self, count: usize) -> Result<()> {
+        let fence = self.fence.to_string();
+        self.demand("/fence", 502).context("the fence")?;
+        let wanted = |line: &Value| line["upstream"] == fence.as_str();
+        let agent = self.agent()?;
+        agent.wait_for("the fence", VERDICT, wanted)?;
+        agent.read_for(SETTLE)?;
+        let lines = self.own_lines();
+        let own = lines.iter().filter(|line| line["upstream"] != fence.as_str()).count();
+        ensure!(own == count, "{own} lines in place of {count}");
+        let fences = lines.len() - own;
+        ensure!(fences <= 1, "{fences} lines about one refused connection");
+        Ok(())
+    }
+
+    fn expect_in_nginx_log(&self, scenario: &Scenario) -> Result<()> {
+        let line = scenario.text("nginx");
+        poll(&format!("{line:?} in nginx's log"), Duration::from_secs(3), || {
+            self.gateway.error_log().contains(line).then_some(())
+        })
+    }
+
+    fn expect_on_metrics(&mut self, scenario: &Scenario) -> Result<()> {
+        let upstream = self.upstream();
+        let scrape = self.agent()?.scrape()?;
+        check_metrics(&scrape, scenario, &upstream)
+            .with_context(|| format!("/metrics about {upstream}:\n{}", scrape.about(&upstream)))
+    }
+
+    fn all_that_was_seen(&self) -> String {
+        let mut text = String::from("--- lines about this test\n");
+        for line in self.own_lines() {
+            text.push_str(&format!("{line}\n"));
+        }
+        if let Some(agent) = &self.agent {
+            text.push_str(&format!("--- lines in all: {}\n--- rstrace's log\n", agent.seen().len()));
+            text.push_str(&agent.stderr());
+        }
+        text.push_str("--- nginx's error log\n");
+        let log = self.gateway.error_log();
+        log.lines().filter(|line| !line.contains("[notice]")).for_each(|line| {
+            text.push_str(line);
+            text.push('\n');
+        });
+        text.push_str("--- nginx's access log\n");
+        text.push_str(&self.gateway.access_log());
+        text
+    }
+}
+
+fn check_metrics(scrape: &Scrape, scenario: &Scenario, upstream: &str) -> Result<()> {
+    let [by, cause, impact] = ["by", "cause", "impact"].map(|key| scenario.text(key));
+    let aborts = "rstrace_upstream_aborts_total";
+    // What harmed nobody is no abort.
+    let expected = f64::from(u8::from(impact != "none"));
+    let all = scrape.sum(aborts, &[("upstream", upstream), ("impact", impact)]);
+    let labels = [("upstream", upstream), ("by", by), ("cause", cause), ("impact", impact)];
+    let exact = scrape.sum(aborts, &labels);
+    if expected > 0.0 {
+        ensure!(exact == expected, "{aborts}{{by={by},cause={cause},impact={impact}}} is {exact}");
+        let every = scrape.sum(aborts, &[("upstream", upstream)]);
+        ensure!(every == expected, "{aborts} says {every} aborts, {all} of this impact");
+    }
+    if let Some(metric) = scenario.metric() {
+        let labels = [("upstream", upstream), ("direction", &*metric.direction), ("phase", &*metric.phase)];
+        let value = scrape.sum(&metric.name, &labels);
+        ensure!(value == 1.0, "{} {labels:?} is {value}", metric.name);
+    }
+    let outcomes = scenario.outcomes();
+    let count = |outcome: &&str| {
+        scrape.sum("rstrace_upstream_connections_total", &[("upstream", upstream), ("outcome", outcome)])
+    };
+    let value: f64 = outcomes.iter().map(count).sum();
+    ensure!(outcomes.is_empty() || value == 1.0, "connections with outcome {outcomes:?}: {value}");
+    Ok(())
+}

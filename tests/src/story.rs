@@ -1,0 +1,180 @@
+//! The faults: each function sets a stage, breaks one connection in one way, and demands what the
+//! fixture of the same name says. The same story serves every watcher.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+use crate::netns::{Family, Link};
+use crate::nginx::GatewayOptions;
+use crate::scene::{Plan, Scene, Watcher, play};
+
+/// Above what the server itself needs, below what would be felt by other tests.
+const OOM_LIMIT: u64 = 64 << 20;
+
+/// A story: where it plays and who watches.
+pub type Story = fn(Link, Family, Watcher) -> Result<()>;
+
+/// The request makes the server itself do `path`, and the gateway answers 502.
+fn request_breaks_it(plan: &Plan, link: Link, family: Family, path: &str, name: &'static str) -> Result<()> {
+    play(link, family, plan, |scene| {
+        scene.demand(path, 502)?;
+        scene.expect(name).map(drop)
+    })
+}
+
+fn watched_by(watcher: Watcher) -> Plan {
+    Plan { watcher, ..Plan::default() }
+}
+
+pub fn no_listener(link: Link, family: Family, watcher: Watcher) -> Result<()> {
+    let plan = Plan { server: None, ..watched_by(watcher) };
+    request_breaks_it(&plan, link, family, "/ok", "no_listener")
+}
+
+pub fn no_listener_any_more(link: Link, family: Family, watcher: Watcher) -> Result<()> {
+    play(link, family, &watched_by(watcher), |scene| {
+        scene.demand("/until-close", 200)?;
+        scene.server()?.exit(3)?;
+        // Not to wait for anything: the fault is that the listener has been gone for a while.
+        std::thread::sleep(Duration::from_secs(2));
+        scene.demand("/ok", 502)?;
+        scene.expect("no_listener_any_more").map(drop)
+    })
+}
+
+pub fn process_crashed(link: Link, family: Family, watcher: Watcher) -> Result<()> {
+    request_breaks_it(&watched_by(watcher), link, family, "/segv", "process_crashed")
+}
+
+pub fn process_aborted(link: Link, family: Family, watcher: Watcher) -> Result<()> {
+    request_breaks_it(&watched_by(watcher), link, family, "/abort", "process_aborted")
+}
+
+pub fn process_exited(link: Link, family: Family, watcher: Watcher) -> Result<()> {
+    request_breaks_it(&watched_by(watcher), link, family, "/exit/3", "process_exited")
+}
+
+pub fn oom_killed(link: Link, family: Family, watcher: Watcher) -> Result<()> {
+    let plan = Plan { memory_limit: Some(OOM_LIMIT), ..watched_by(watcher) };
+    request_breaks_it(&plan, link, family, "/oom", "oom_killed")
+}
+
+pub fn process_killed(link: Link, family: Family, watcher: Watcher) -> Result<()> {
+    play(link, family, &watched_by(watcher), |scene| {
+        let request = scene.start_request("/hang", &[])?;
+        scene.server()?.wait_for("/hang")?;
+        let killer = scene.server()?.killed_by_a_shell()?;
+        scene.note_killer(killer);
+        let outcome = request.finish(Duration::from_secs(5))?;
+        ensure!(outcome.status == 502, "the request ended with {outcome:?}");
+        scene.expect("process_killed").map(drop)
+    })
+}
+
+pub fn closed_without_response(link: Link, family: Family, watcher: Watcher) -> Result<()> {
+    request_breaks_it(&watched_by(watcher), link, family, "/fin", "closed_without_response")
+}
+
+pub fn reset_without_response(link: Link, family: Family, watcher: Watcher) -> Result<()> {
+    request_breaks_it(&watched_by(watcher), link, family, "/reset", "reset_without_response")
+}
+
+pub fn closed_unread_data(link: Link, family: Family, watcher: Watcher) -> Result<()> {
+    let plan = Plan { server: Some(&["--unread"]), ..watched_by(watcher) };
+    request_breaks_it(&plan, link, family, "/ok", "closed_unread_data")
+}
+
+pub fn reset_mid_response(link: Link, family: Family, watcher: Watcher) -> Result<()> {
+    play(link, family, &watched_by(watcher), |scene| {
+        let outcome = scene.request("/partial-reset")?;
+        ensure!(outcome.status == 200 && outcome.code != 0, "no truncated response: {outcome:?}");
+        scene.expect("reset_mid_response").map(drop)
+    })
+}
+
+pub fn gateway_timeout_1s(link: Link, family: Family, watcher: Watcher) -> Result<()> {
+    gateway_timeout(link, family, watcher, "1s", 1000.0)
+}
+
+pub fn gateway_timeout_2s(link: Link, family: Family, watcher: Watcher) -> Result<()> {
+    gateway_timeout(link, family, watcher, "2s", 2000.0)
+}
+
+fn gateway_timeout(
+    link: Link,
+    family: Family,
+    watcher: Watcher,
+    timeout: &'static str,
+    ms: f64,
+) -> Result<()> {
+    let gateway = GatewayOptions { read_timeout: timeout, ..GatewayOptions::default() };
+    let plan = Plan { gateway, ..watched_by(watcher) };
+    play(link, family, &plan, |scene| {
+        scene.demand("/hang", 504)?;
+        let line = scene.expect("gateway_timeout")?;
+        if watcher == Watcher::Nobody {
+            return Ok(());
+        }
+        let age = line["connection"]["since_request_ms"].as_f64();
+        // A tick of the kernel's clock before, and what a loaded machine adds after.
+        let plausible = age.is_some_and(|age| age > ms - 50.0 && age < ms + 400.0);
+        ensure!(plausible, "since_request_ms is {age:?} with a timeout of {ms} ms");
+        Ok(())
+    })
+}
+
+pub fn client_gone(link: Link, family: Family, watcher: Watcher) -> Result<()> {
+    play(link, family, &watched_by(watcher), |scene| {
+        let outcome = scene.start_request("/hang", &["--max-time", "0.5"])?.finish(Duration::from_secs(5))?;
+        ensure!(outcome.code == 28, "curl did not give up: {outcome:?}");
+        scene.expect("client_gone").map(drop)
+    })
+}
+
+pub fn connect_timeout(link: Link, family: Family, watcher: Watcher) -> Result<()> {
+    // Longer than 1 s, after which the kernel repeats the first SYN: one that nobody repeated could
+    // still have been slow.
+    let gateway = GatewayOptions { connect_timeout: "2s", ..GatewayOptions::default() };
+    let plan = Plan { gateway, server: None, dead_upstream: true, ..watched_by(watcher) };
+    play(link, family, &plan, |scene| {
+        scene.demand("/ok", 504)?;
+        scene.expect("connect_timeout").map(drop)
+    })
+}
+
+pub fn idle_close(link: Link, family: Family, watcher: Watcher) -> Result<()> {
+    let gateway = GatewayOptions { keepalive: true, ..GatewayOptions::default() };
+    let plan = Plan { gateway, ..watched_by(watcher) };
+    healthy(&plan, link, family, "/idle/1000", "idle_close")
+}
+
+pub fn graceful(link: Link, family: Family, watcher: Watcher) -> Result<()> {
+    healthy(&watched_by(watcher), link, family, "/until-close", "graceful")
+}
+
+pub fn graceful_by_the_gateway(link: Link, family: Family, watcher: Watcher) -> Result<()> {
+    healthy(&watched_by(watcher), link, family, "/ok", "graceful_by_the_gateway")
+}
+
+/// An end that harmed nobody: shown only to who asks for everything.
+fn healthy(plan: &Plan, link: Link, family: Family, path: &str, name: &'static str) -> Result<()> {
+    play(link, family, plan, |scene| {
+        scene.demand(path, 200)?;
+        if plan.watcher == Watcher::HostAll {
+            return scene.expect(name).map(drop);
+        }
+        wait_for_the_end(scene)?;
+        scene.expect_silence()
+    })
+}
+
+/// Waits until no connection to the upstream is established any more.
+fn wait_for_the_end(scene: &Scene) -> Result<()> {
+    let upstream = scene.upstream();
+    crate::process::poll("the upstream connection's end", Duration::from_secs(3), || {
+        let mut ss = scene.net().gateway().command("ss").ok()?;
+        let output = ss.args(["-Htn", "state", "established", "dst", &upstream]).output().ok()?;
+        (output.status.success() && output.stdout.is_empty()).then_some(())
+    })
+}
