@@ -1,1 +1,49 @@
+//! rstrace's kernel programs. One file for each family of hooks:
+//!
+//! * `state`: `inet_sock_set_state`, where every connection begins and ends;
+//! * `resets`: `tcp_receive_reset`, `tcp_send_reset`, and the RSTs that no socket sends;
+//! * `fins`: `tcp_fin`, where the kernel takes fentry or kprobes;
+//! * `reads`: `tcp_rcv_space_adjust`, which tells an answered request from one that waits;
+//! * `processes`: exits, fatal signals, the OOM killer;
+//! * `snapshot`: what existed before the start.
+//!
+//! Shared by them: `maps`, `kread` (direct loads at offsets from BTF), `emit` (the only writer of the ring).
+//! A host build of this package is empty: the programs exist for the BPF target only.
+#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+#![cfg_attr(target_arch = "bpf", feature(core_intrinsics))]
+#![cfg_attr(target_arch = "bpf", expect(internal_features, reason = "atomic addition, see maps::add"))]
+
+#[cfg(target_arch = "bpf")]
+mod emit;
+#[cfg(target_arch = "bpf")]
+mod fins;
+#[cfg(target_arch = "bpf")]
+mod kread;
+#[cfg(target_arch = "bpf")]
+mod maps;
+#[cfg(target_arch = "bpf")]
+mod processes;
+#[cfg(target_arch = "bpf")]
+mod reads;
+#[cfg(target_arch = "bpf")]
+mod resets;
+#[cfg(target_arch = "bpf")]
+mod snapshot;
+#[cfg(target_arch = "bpf")]
+mod state;
+
+/// Some helpers are for GPL-compatible programs only.
+#[cfg(target_arch = "bpf")]
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+/// The verifier refuses a program that could reach this.
+#[cfg(target_arch = "bpf")]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+#[cfg(not(target_arch = "bpf"))]
 fn main() {}

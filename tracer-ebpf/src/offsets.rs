@@ -71,7 +71,6 @@ members! {
     skc_daddr: "sock_common"."skc_daddr",
     skc_rcv_saddr: "sock_common"."skc_rcv_saddr",
     skc_dport: "sock_common"."skc_dport",
-    skc_num: "sock_common"."skc_num",
     skc_family: "sock_common"."skc_family",
     skc_state: "sock_common"."skc_state",
     skc_net: "sock_common"."skc_net.net",

@@ -1,0 +1,366 @@
+//! Reading kernel objects: direct loads from pointers that the verifier knows, at offsets from BTF.
+//!
+//! Each type here wraps such a pointer. What lies past `struct sock` needs [`Tcp`], which only
+//! `bpf_skc_to_tcp_sock` hands out.
+
+use core::ffi::c_void;
+use core::ptr;
+
+use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_skc_to_tcp_sock};
+use tracer_ebpf::config::MISSING;
+use tracer_ebpf::wire::{Task, Tuple, UpstreamKey};
+
+use crate::maps::offset;
+
+const AF_INET: u16 = 2;
+/// `SOCK_LINGER` of `enum sock_flags`; 4 on every kernel since 2.6.
+const SOCK_LINGER: u32 = 4;
+const IPPROTO_TCP: u16 = 6;
+/// `PF_EXITING` of include/linux/sched.h.
+pub const PF_EXITING: u32 = 0x4;
+/// `PF_KTHREAD` of include/linux/sched.h.
+pub const PF_KTHREAD: u32 = 0x0020_0000;
+
+/// Loads a `T` at `offset` bytes past `base`.
+macro_rules! load {
+    ($base:expr, $member:ident as $type:ty) => {
+        // SAFETY: `base` is a kernel pointer that the verifier has typed, the offset is that of a member of
+        // its type, and the verifier refuses the program if either is not so.
+        unsafe { ptr::read_volatile($base.add(offset!($member)).cast::<$type>()) }
+    };
+}
+
+/// A pointer to a kernel object.
+type Raw = *const u8;
+
+/// `struct sock`.
+#[derive(Clone, Copy)]
+pub struct Sk(Raw);
+
+/// `struct tcp_sock`, the same object with its type known.
+#[derive(Clone, Copy)]
+pub struct Tcp(Raw);
+
+/// `struct task_struct`.
+#[derive(Clone, Copy)]
+pub struct TaskRef(Raw);
+
+impl Sk {
+    /// None for a null pointer. The check has to stand before any member is read.
+    #[inline(always)]
+    pub fn new(pointer: *const c_void) -> Option<Self> {
+        if pointer.is_null() { None } else { Some(Self(pointer.cast())) }
+    }
+
+    #[inline(always)]
+    pub fn as_ptr(&self) -> *const c_void {
+        self.0.cast()
+    }
+
+    #[inline(always)]
+    pub fn address(&self) -> u64 {
+        self.0 as u64
+    }
+
+    /// SCTP, DCCP and MPTCP sockets pass the same tracepoint.
+    #[inline(always)]
+    pub fn is_tcp(&self) -> bool {
+        load!(self.0, sk_protocol as u16) == IPPROTO_TCP
+    }
+
+    #[inline(always)]
+    pub fn state(&self) -> u8 {
+        load!(self.0, skc_state as u8)
+    }
+
+    #[inline(always)]
+    pub fn netns(&self) -> u32 {
+        let net = load!(self.0, skc_net as Raw);
+        load!(net, net_inum as u32)
+    }
+
+    #[inline(always)]
+    pub fn err(&self) -> u32 {
+        load!(self.0, sk_err as u32)
+    }
+
+    #[inline(always)]
+    pub fn shutdown(&self) -> u8 {
+        load!(self.0, sk_shutdown as u8)
+    }
+
+    /// `current` holds the socket's lock; otherwise `current` is a bystander.
+    #[inline(always)]
+    pub fn owned(&self) -> bool {
+        load!(self.0, sk_lock_owned as u32) != 0
+    }
+
+    #[inline(always)]
+    pub fn has_socket(&self) -> bool {
+        load!(self.0, sk_socket as u64) != 0
+    }
+
+    #[inline(always)]
+    pub fn lingers_zero(&self) -> bool {
+        load!(self.0, skc_flags as u64) & (1 << SOCK_LINGER) != 0 && load!(self.0, sk_lingertime as u64) == 0
+    }
+
+    #[inline(always)]
+    pub fn backlog(&self) -> u32 {
+        load!(self.0, sk_ack_backlog as u32)
+    }
+
+    #[inline(always)]
+    pub fn backlog_limit(&self) -> u32 {
+        load!(self.0, sk_max_ack_backlog as u32)
+    }
+
+    #[inline(always)]
+    pub fn peer_port(&self) -> u16 {
+        u16::from_be(load!(self.0, skc_dport as u16))
+    }
+
+    #[inline(always)]
+    pub fn peer_address(&self, into: &mut [u8; 16]) {
+        if load!(self.0, skc_family as u16) == AF_INET {
+            write_mapped(into, load!(self.0, skc_daddr as u32));
+        } else {
+            write_words(into, load!(self.0, skc_v6_daddr as [u32; 4]));
+        }
+    }
+
+    #[inline(always)]
+    pub fn local_address(&self, into: &mut [u8; 16]) {
+        if load!(self.0, skc_family as u16) == AF_INET {
+            write_mapped(into, load!(self.0, skc_rcv_saddr as u32));
+        } else {
+            write_words(into, load!(self.0, skc_v6_rcv_saddr as [u32; 4]));
+        }
+    }
+
+    #[inline(always)]
+    pub fn upstream_key(&self, into: &mut UpstreamKey) {
+        self.peer_address(&mut into.address);
+        into.netns = self.netns();
+        into.port = u32::from(self.peer_port());
+    }
+
+    /// Everything but the local port, which lies past `struct sock`.
+    #[inline(always)]
+    pub fn tuple(&self, local_port: u16, into: &mut Tuple) {
+        self.local_address(&mut into.local);
+        self.peer_address(&mut into.peer);
+        into.local_port = local_port;
+        into.peer_port = self.peer_port();
+        into.netns = self.netns();
+    }
+
+    #[inline(always)]
+    pub fn tcp(&self) -> Option<Tcp> {
+        // SAFETY: the helper takes any socket and returns null for one that is not TCP.
+        let tcp = unsafe { bpf_skc_to_tcp_sock(self.0.cast_mut().cast()) };
+        if tcp.is_null() { None } else { Some(Tcp(tcp.cast_const().cast())) }
+    }
+}
+
+impl Tcp {
+    /// Stays when the port has been given back, unlike `skc_num`.
+    #[inline(always)]
+    pub fn local_port(&self) -> u16 {
+        u16::from_be(load!(self.0, inet_sport as u16))
+    }
+    #[inline(always)]
+    pub fn write_seq(&self) -> u32 {
+        load!(self.0, write_seq as u32)
+    }
+    #[inline(always)]
+    pub fn snd_una(&self) -> u32 {
+        load!(self.0, snd_una as u32)
+    }
+    #[inline(always)]
+    pub fn rcv_nxt(&self) -> u32 {
+        load!(self.0, rcv_nxt as u32)
+    }
+    #[inline(always)]
+    pub fn copied_seq(&self) -> u32 {
+        load!(self.0, copied_seq as u32)
+    }
+    #[inline(always)]
+    pub fn bytes_received(&self) -> u64 {
+        load!(self.0, bytes_received as u64)
+    }
+    #[inline(always)]
+    pub fn bytes_acked(&self) -> u64 {
+        load!(self.0, bytes_acked as u64)
+    }
+    /// Jiffies (low 32 bits) at the last segment with data sent.
+    #[inline(always)]
+    pub fn lsndtime(&self) -> u32 {
+        load!(self.0, lsndtime as u32)
+    }
+    /// Jiffies (low 32 bits) at the last segment with data received.
+    #[inline(always)]
+    pub fn lrcvtime(&self) -> u32 {
+        load!(self.0, lrcvtime as u32)
+    }
+    #[inline(always)]
+    pub fn srtt_us(&self) -> u32 {
+        // The kernel keeps it shifted left by 3.
+        load!(self.0, srtt_us as u32) >> 3
+    }
+    #[inline(always)]
+    pub fn total_retrans(&self) -> u32 {
+        load!(self.0, total_retrans as u32)
+    }
+}
+
+impl TaskRef {
+    /// A task that a hook got as an argument.
+    #[inline(always)]
+    pub fn new(pointer: *const c_void) -> Option<Self> {
+        if pointer.is_null() { None } else { Some(Self(pointer.cast())) }
+    }
+
+    #[inline(always)]
+    pub fn current() -> Self {
+        // SAFETY: there always is a current task; the verifier knows the type of what is returned.
+        Self(unsafe { bpf_get_current_task_btf() }.cast_const().cast())
+    }
+
+    #[inline(always)]
+    pub fn tgid(&self) -> u32 {
+        load!(self.0, task_tgid as u32)
+    }
+
+    #[inline(always)]
+    pub fn flags(&self) -> u32 {
+        load!(self.0, task_flags as u32)
+    }
+
+    /// Threads of the process that have not gone yet; 0 in `sched_process_exit` of the last.
+    #[inline(always)]
+    pub fn live_threads(&self) -> u32 {
+        let signal = load!(self.0, task_signal as Raw);
+        load!(signal, signal_live as u32)
+    }
+
+    #[inline(always)]
+    pub fn netns(&self) -> u32 {
+        let nsproxy = load!(self.0, task_nsproxy as Raw);
+        if nsproxy.is_null() {
+            // A dying task gives it up; its sockets say where they were.
+            return 0;
+        }
+        let net = load!(nsproxy, nsproxy_net_ns as Raw);
+        if net.is_null() {
+            return 0;
+        }
+        load!(net, net_inum as u32)
+    }
+
+    #[inline(always)]
+    pub fn describe(&self, into: &mut Task) {
+        let leader = load!(self.0, task_group_leader as Raw);
+        let parent = load!(leader, task_real_parent as Raw);
+        into.tgid = self.tgid();
+        into.flags = self.flags();
+        into.exit_code = load!(self.0, task_exit_code as u32);
+        into.start_boottime = load!(leader, task_start_boottime as u64);
+        into.parent_tgid = load!(parent, task_tgid as u32);
+        into.cgroup_id = self.cgroup_id();
+        into.netns = self.netns();
+        into.oom = u32::from(self.oom());
+        write_comm(&mut into.comm, leader);
+    }
+
+    #[inline(always)]
+    fn oom(&self) -> bool {
+        if offset!(signal_oom_mm) == MISSING as usize {
+            return false;
+        }
+        let signal = load!(self.0, task_signal as Raw);
+        load!(signal, signal_oom_mm as u64) != 0
+    }
+
+    #[inline(always)]
+    fn cgroup_id(&self) -> u64 {
+        let css_set = load!(self.0, task_cgroups as Raw);
+        if css_set.is_null() {
+            return 0;
+        }
+        let cgroup = load!(css_set, css_set_dfl_cgrp as Raw);
+        if cgroup.is_null() {
+            return 0;
+        }
+        let node = load!(cgroup, cgroup_kn as Raw);
+        if node.is_null() {
+            return 0;
+        }
+        load!(node, kernfs_node_id as u64)
+    }
+}
+
+/// `comm` is an array of 16 bytes: two loads of eight.
+#[inline(always)]
+fn write_comm(into: &mut [u8; 16], task: Raw) {
+    // SAFETY: as in `load!`; the second load stays inside the array.
+    let words: [u64; 2] = unsafe {
+        let comm = task.add(offset!(task_comm));
+        [ptr::read_volatile(comm.cast()), ptr::read_volatile(comm.add(8).cast())]
+    };
+    // SAFETY: both are 16 bytes, and `Task` keeps its comm at a multiple of eight.
+    unsafe { ptr::write(into.as_mut_ptr().cast(), words) };
+}
+
+#[inline(always)]
+fn write_words(into: &mut [u8; 16], words: [u32; 4]) {
+    // SAFETY: both are 16 bytes, and every wire struct keeps its addresses at a multiple of four.
+    unsafe { ptr::write(into.as_mut_ptr().cast(), words) };
+}
+
+/// `::ffff:a.b.c.d` from an address in network order.
+#[inline(always)]
+pub fn write_mapped(into: &mut [u8; 16], address: u32) {
+    write_words(into, [0, 0, 0xffff_u32.to_be(), address]);
+}
+
+/// `struct sk_buff`.
+#[derive(Clone, Copy)]
+pub struct Skb(Raw);
+
+impl Skb {
+    #[inline(always)]
+    pub fn new(pointer: *const c_void) -> Option<Self> {
+        if pointer.is_null() { None } else { Some(Self(pointer.cast())) }
+    }
+
+    #[inline(always)]
+    pub fn network_header(&self) -> *const u8 {
+        load!(self.0, skb_head as Raw).wrapping_add(usize::from(load!(self.0, skb_network_header as u16)))
+    }
+
+    #[inline(always)]
+    pub fn transport_header(&self) -> *const u8 {
+        load!(self.0, skb_head as Raw).wrapping_add(usize::from(load!(self.0, skb_transport_header as u16)))
+    }
+
+    /// Of the device that it came in by.
+    #[inline(always)]
+    pub fn netns(&self) -> u32 {
+        let device = load!(self.0, skb_dev as Raw);
+        if device.is_null() {
+            return 0;
+        }
+        let net = load!(device, dev_net as Raw);
+        if net.is_null() {
+            return 0;
+        }
+        load!(net, net_inum as u32)
+    }
+}
+
+/// `socket->sk` of a `struct socket`.
+#[inline(always)]
+pub fn socket_sk(socket: *const c_void) -> Option<Sk> {
+    Sk::new(load!(socket.cast::<u8>(), socket_sk as *const c_void))
+}

@@ -1,0 +1,223 @@
+//! The maps, the frozen globals, and the few ways in which the programs use them.
+
+use core::ffi::c_void;
+use core::intrinsics::{AtomicOrdering, atomic_xadd};
+use core::ptr;
+
+use aya_ebpf::Global;
+use aya_ebpf::btf_maps::SkStorage;
+use aya_ebpf::helpers::generated::bpf_sk_storage_get;
+use aya_ebpf::macros::{btf_map, map};
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
+use tracer_ebpf::config::limit;
+use tracer_ebpf::offsets::Offsets;
+use tracer_ebpf::wire::{Task, UpstreamCounters, UpstreamKey, tally};
+
+use crate::kread::Sk;
+
+/// Offsets of kernel members, filled in by the agent before the load and frozen.
+#[unsafe(no_mangle)]
+static OFFSETS: Global<Offsets> = Global::new(Offsets::UNSET);
+
+/// Inode number of the one network namespace that is looked at; 0: all of them (`--vantage`).
+#[unsafe(no_mangle)]
+static VANTAGE: Global<u32> = Global::new(0);
+
+/// 1 if `tcp_send_reset` has a third argument, `enum sk_rst_reason` (Linux 6.10).
+#[unsafe(no_mangle)]
+static HAS_RESET_REASON: Global<u32> = Global::new(0);
+
+/// One member's offset. The volatile read of a frozen global is a constant to the verifier.
+macro_rules! offset {
+    ($member:ident) => {
+        $crate::maps::offset_at(core::mem::offset_of!(tracer_ebpf::offsets::Offsets, $member))
+    };
+}
+pub(crate) use offset;
+
+/// Reads the word at `at` bytes inside `OFFSETS`.
+#[inline(always)]
+pub fn offset_at(at: usize) -> usize {
+    // SAFETY: `at` comes from `offset_of!`, so it is inside the table and aligned for its u32 fields.
+    unsafe { ptr::read_volatile((&raw const OFFSETS).cast::<u8>().add(at).cast::<u32>()) as usize }
+}
+
+/// What is remembered of a socket that connected. It is freed with the socket.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Mark {
+    pub opened_ns: u64,
+    pub owner: Task,
+    pub first_seq: u32,
+    pub read_mark: u32,
+    pub retrans_mark: u32,
+    pub exchanges: u32,
+    /// `phase` when it left ESTABLISHED.
+    pub phase: u32,
+    /// Bits of `mark_flag`.
+    pub flags: u32,
+}
+
+/// Bits of [`Mark::flags`].
+pub mod mark_flag {
+    pub const PREEXISTING: u32 = 1;
+    /// `read_mark` is known (always, but for what existed before the start and has not been read since).
+    pub const MARKED: u32 = 2;
+    /// An end of this connection was queued, so its RST belongs to the story.
+    pub const REPORTED: u32 = 4;
+}
+
+/// A hint from one hook to the next on the same CPU: which socket it was for.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Hint {
+    pub rst_received: u64,
+    pub fin: u64,
+    /// The process that was last found reading from an accepted connection.
+    pub reader: u64,
+}
+
+/// Key of a refusal: the SYN that was answered with a RST, seen from the socket that sent it.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct RefusalKey {
+    pub local: [u8; 16],
+    pub peer: [u8; 16],
+    pub local_port: u16,
+    pub peer_port: u16,
+    /// Initial sequence number: the same on both sides of whatever lies between.
+    pub seq: u32,
+}
+
+#[map]
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(limit::RING_BYTES as u32, 0);
+
+#[map]
+static CONFIG: Array<u32> = Array::with_max_entries(1, 0);
+
+#[map]
+static TALLY: PerCpuArray<u64> = PerCpuArray::with_max_entries(tally::COUNT, 0);
+
+#[map]
+static HINTS: PerCpuArray<Hint> = PerCpuArray::with_max_entries(1, 0);
+
+#[map]
+static UPSTREAMS: HashMap<UpstreamKey, UpstreamCounters> =
+    HashMap::with_max_entries(limit::UPSTREAMS as u32, 0);
+
+/// tgid to flags of `owner_flag`: processes that own sockets.
+#[map]
+static OWNERS: LruHashMap<u32, u32> = LruHashMap::with_max_entries(limit::OWNERS as u32, 0);
+
+#[map]
+pub static REFUSALS: LruHashMap<RefusalKey, u32> = LruHashMap::with_max_entries(limit::REFUSALS as u32, 0);
+
+/// (netns << 32 | port) of listening sockets, for the snapshot only.
+#[map]
+pub static LISTEN_PORTS: HashMap<u64, u32> =
+    HashMap::with_max_entries(limit::LISTEN_PORTS as u32, aya_ebpf::bindings::BPF_F_NO_PREALLOC);
+
+#[btf_map]
+static MARKS: SkStorage<Mark> = SkStorage::new();
+
+/// Bits of the values of `OWNERS`.
+pub mod owner_flag {
+    pub const OWNS: u32 = 1;
+    /// Reads from accepted connections.
+    pub const ACCEPTS: u32 = 2;
+}
+
+#[inline(always)]
+pub fn config() -> u32 {
+    CONFIG.get(0).copied().unwrap_or(0)
+}
+
+#[inline(always)]
+pub fn vantage() -> u32 {
+    VANTAGE.load()
+}
+
+#[inline(always)]
+pub fn has_reset_reason() -> bool {
+    HAS_RESET_REASON.load() != 0
+}
+
+/// Adds 1 to this CPU's entry of `TALLY`.
+#[inline(always)]
+pub fn count(index: u32) {
+    if let Some(cell) = TALLY.get_ptr_mut(index) {
+        add(cell);
+    }
+}
+
+/// This CPU's hints.
+#[inline(always)]
+pub fn hints() -> Option<*mut Hint> {
+    HINTS.get_ptr_mut(0)
+}
+
+/// The mark of a socket that connected; null for every other.
+#[inline(always)]
+pub fn mark(sk: &Sk) -> Option<*mut Mark> {
+    storage(sk, ptr::null_mut(), 0)
+}
+
+/// Gives a socket its mark.
+#[inline(always)]
+pub fn create_mark(sk: &Sk, value: &mut Mark) -> Option<*mut Mark> {
+    let made =
+        storage(sk, ptr::from_mut(value).cast(), u64::from(aya_ebpf::bindings::BPF_SK_STORAGE_GET_F_CREATE));
+    if made.is_none() {
+        count(tally::STORAGE_FAILED);
+    }
+    made
+}
+
+#[inline(always)]
+fn storage(sk: &Sk, value: *mut c_void, flags: u64) -> Option<*mut Mark> {
+    // SAFETY: `sk` is a socket that the kernel handed to the hook; the helper checks the rest.
+    let found = unsafe {
+        bpf_sk_storage_get((&raw const MARKS).cast_mut().cast(), sk.as_ptr().cast_mut().cast(), value, flags)
+    };
+    if found.is_null() { None } else { Some(found.cast()) }
+}
+
+/// The counters of an upstream, made on first use; those of the all-zero key once the map is full.
+#[inline(always)]
+pub fn upstream(key: &UpstreamKey) -> Option<*mut UpstreamCounters> {
+    if let Some(found) = UPSTREAMS.get_ptr_mut(key) {
+        return Some(found);
+    }
+    let _ = UPSTREAMS.insert(key, UpstreamCounters::default(), u64::from(aya_ebpf::bindings::BPF_NOEXIST));
+    if let Some(made) = UPSTREAMS.get_ptr_mut(key) {
+        return Some(made);
+    }
+    count(tally::UPSTREAM_OVERFLOW);
+    UPSTREAMS.get_ptr_mut(UpstreamKey::default())
+}
+
+/// Adds 1 atomically: other CPUs count too, and a softirq may interrupt this program on its own CPU.
+///
+/// An intrinsic, since core offers no `fetch_add` for a target without compare-and-swap; it becomes the one
+/// instruction `lock *(u64 *)p += 1`, which every kernel takes.
+#[inline(always)]
+pub fn add(counter: *mut u64) {
+    // SAFETY: callers point into a map value, which is aligned and stays valid while the program runs.
+    unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(counter, 1) };
+}
+
+#[inline(always)]
+pub fn owner_flags(tgid: u32) -> u32 {
+    // SAFETY: the value is one aligned u32; a recycled entry yields another process's flags, which only
+    // ever widens what is reported.
+    unsafe { OWNERS.get(tgid) }.copied().unwrap_or(0)
+}
+
+/// Remembers a process as an owner of sockets.
+#[inline(always)]
+pub fn remember_owner(tgid: u32, flags: u32) {
+    let known = owner_flags(tgid);
+    if known & flags != flags {
+        let _ = OWNERS.insert(tgid, known | flags, 0);
+    }
+}

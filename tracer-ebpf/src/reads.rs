@@ -1,0 +1,54 @@
+//! `tcp_rcv_space_adjust`: a buffer of received data was handed to its reader.
+
+use aya_ebpf::helpers::bpf_get_current_pid_tgid;
+use aya_ebpf::macros::btf_tracepoint;
+use aya_ebpf::programs::BtfTracePointContext;
+
+use crate::kread::Sk;
+use crate::maps::{self, mark_flag, owner_flag};
+
+/// `tcp_rcv_space_adjust(sk)`, in `tcp_recvmsg` and the splice paths (net/ipv4/tcp.c); since Linux 4.15.
+///
+/// Sees each buffer handed over, with `current` the reader. Remembers `write_seq` of sockets that
+/// connected: what is written afterwards waits for an answer. For accepted sockets it only learns that the
+/// reader is a process that accepts. Does not see a read that finds the end of the stream, nor data that
+/// the kernel itself consumes.
+#[btf_tracepoint(function = "tcp_rcv_space_adjust")]
+pub fn tcp_rcv_space_adjust(ctx: BtfTracePointContext) -> i32 {
+    if let Some(sk) = Sk::new(ctx.arg(0)) {
+        read(&sk);
+    }
+    0
+}
+
+#[inline(always)]
+fn read(sk: &Sk) {
+    let Some(mark) = maps::mark(sk) else {
+        note_acceptor();
+        return;
+    };
+    let Some(tcp) = sk.tcp() else { return };
+    // SAFETY: storage of a live socket; only its own reader, which holds the socket lock, writes here.
+    let mark = unsafe { &mut *mark };
+    let write_seq = tcp.write_seq();
+    if mark.read_mark != write_seq {
+        mark.exchanges += 1;
+        mark.read_mark = write_seq;
+    }
+    mark.retrans_mark = tcp.total_retrans();
+    mark.flags |= mark_flag::MARKED;
+}
+
+/// `current` reads from a connection that it did not make: it accepts. Each CPU remembers the last one
+/// found, so that a busy gateway costs one comparison.
+#[inline(always)]
+fn note_acceptor() {
+    let Some(hints) = maps::hints() else { return };
+    // SAFETY: this CPU's entry of a per-CPU array.
+    let hints = unsafe { &mut *hints };
+    let tgid = bpf_get_current_pid_tgid() >> 32;
+    if hints.reader != tgid {
+        maps::remember_owner(tgid as u32, owner_flag::OWNS | owner_flag::ACCEPTS);
+        hints.reader = tgid;
+    }
+}
