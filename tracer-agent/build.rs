@@ -9,16 +9,19 @@
 use std::env;
 use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
+#[path = "build/toolchain.rs"]
+mod toolchain;
+
+use toolchain::CoreSource;
+
 const OBJECT_NAME: &str = "rstrace-bpf";
 const OBJECT_VARIABLE: &str = "RSTRACE_BPF_OBJECT";
 const TOOLCHAIN_VARIABLE: &str = "RSTRACE_BPF_TOOLCHAIN";
-const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 
 /// A toolchain that can compile the kernel programs.
 struct BpfToolchain {
@@ -50,9 +53,14 @@ fn build() -> Result<()> {
     {
         println!("cargo::rerun-if-env-changed={variable}");
     }
-    for path in
-        ["tracer-ebpf/Cargo.toml", "tracer-ebpf/src", "Cargo.toml", "Cargo.lock", "tracer-agent/build.rs"]
-    {
+    for path in [
+        "tracer-ebpf/Cargo.toml",
+        "tracer-ebpf/src",
+        "Cargo.toml",
+        "Cargo.lock",
+        "tracer-agent/build.rs",
+        "tracer-agent/build",
+    ] {
         println!("cargo::rerun-if-changed={}", workspace.join(path).display());
     }
 
@@ -108,86 +116,21 @@ fn build_object(
 
 fn select_toolchain(target: &str, out_dir: &Path) -> Result<BpfToolchain> {
     if let Ok(name) = env::var(TOOLCHAIN_VARIABLE) {
-        return Ok(BpfToolchain {
-            build_core: sysroot(Command::new("rustup").args(["run", &name, "rustc"]))
-                .is_some_and(|sysroot| has_rust_src(&sysroot)),
-            name,
-            bin_dir: None,
-        });
+        let sysroot = toolchain::sysroot(Command::new("rustup").args(["run", &name, "rustc"]));
+        let build_core = sysroot.is_some_and(|sysroot| toolchain::has_rust_src(&sysroot));
+        return Ok(BpfToolchain { name, build_core, bin_dir: None });
     }
-    let active = env::var_os("RUSTC").context("RUSTC is not set")?;
-    let nightly = || sysroot(Command::new("rustup").args(["run", "nightly", "rustc"]));
-    for candidate in [sysroot(&mut Command::new(active)), nightly()] {
-        if let Some(directory) = candidate.filter(|directory| has_rust_src(directory)) {
-            return Ok(BpfToolchain {
-                name: path_text(&directory)?.to_owned(),
-                build_core: true,
-                bin_dir: Some(directory.join("bin")),
-            });
-        }
-    }
-    if has_prebuilt_core(target) {
-        let directory = wrap_debian_toolchain(out_dir)?;
-        return Ok(BpfToolchain {
-            name: path_text(&directory)?.to_owned(),
-            build_core: false,
-            bin_dir: Some(directory.join("bin")),
-        });
-    }
-    bail!("no Rust toolchain here can build the kernel programs (target {target}): run `./dev setup`");
-}
-
-/// Where the toolchain of this `rustc` lives, or `None` if there is no such toolchain.
-fn sysroot(rustc: &mut Command) -> Option<PathBuf> {
-    let output = rustc
-        .args(["--print", "sysroot"])
-        // rustup must answer from what is installed, and must not fetch a toolchain in order to answer.
-        .env("RUSTUP_AUTO_INSTALL", "0")
-        .output()
-        .ok()
-        .filter(|output| output.status.success())?;
-    let text = String::from_utf8(output.stdout).ok()?;
-    Some(PathBuf::from(text.trim_end()))
-}
-
-/// A nightly toolchain without this component cannot build `core`, and a released one with it can.
-fn has_rust_src(sysroot: &Path) -> bool {
-    sysroot.join("lib/rustlib/src/rust/library/Cargo.lock").is_file()
-}
-
-/// Debian packages `core` for the BPF targets (libstd-rust-*-dev-bpf).
-fn has_prebuilt_core(target: &str) -> bool {
-    let Ok(output) =
-        Command::new(DEBIAN_RUSTC).args(["--print", "target-libdir", "--target", target]).output()
-    else {
-        return false;
-    };
-    let libdir = String::from_utf8_lossy(&output.stdout).trim_end().to_owned();
-    fs::read_dir(libdir).is_ok_and(|entries| {
-        entries.flatten().any(|entry| entry.file_name().as_encoded_bytes().starts_with(b"libcore-"))
+    let rustc = env::var_os("RUSTC").context("RUSTC is not set")?;
+    let cargo = env::var_os("CARGO").context("CARGO is not set")?;
+    let source = CoreSource::find(Path::new(&rustc), target).with_context(|| {
+        format!("no Rust toolchain here can build the kernel programs (target {target}): run `./dev setup`")
+    })?;
+    let directory = source.toolchain_dir(out_dir, Path::new(&cargo))?;
+    Ok(BpfToolchain {
+        name: path_text(&directory)?.to_owned(),
+        build_core: matches!(source, CoreSource::RustSrc(_)),
+        bin_dir: Some(directory.join("bin")),
     })
-}
-
-/// aya-ebpf needs unstable features, which a released rustc offers only under RUSTC_BOOTSTRAP; set in the
-/// environment, that variable would also make aya-build compile `core`, so a wrapper sets it behind its back.
-fn wrap_debian_toolchain(out_dir: &Path) -> Result<PathBuf> {
-    let directory = out_dir.join("debian-toolchain");
-    let bin = directory.join("bin");
-    fs::create_dir_all(&bin).with_context(|| format!("cannot create {}", bin.display()))?;
-    let rustc = bin.join("rustc");
-    fs::write(&rustc, format!("#!/bin/sh\nRUSTC_BOOTSTRAP=1 exec {DEBIAN_RUSTC} \"$@\"\n"))
-        .with_context(|| format!("cannot write {}", rustc.display()))?;
-    fs::set_permissions(&rustc, fs::Permissions::from_mode(0o755))?;
-
-    // A toolchain directory without a cargo makes rustup look for one elsewhere, nightly's first.
-    let cargo = bin.join("cargo");
-    let current = env::var_os("CARGO").context("CARGO is not set")?;
-    if fs::read_link(&cargo).ok().as_deref() != Some(Path::new(&current)) {
-        // It may be absent, or a link to a cargo that has moved since.
-        let _ = fs::remove_file(&cargo);
-        symlink(&current, &cargo).with_context(|| format!("cannot link {}", cargo.display()))?;
-    }
-    Ok(directory)
 }
 
 fn find_linker(workspace: &Path, linker_variable: &str) -> Result<PathBuf> {
