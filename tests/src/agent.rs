@@ -119,6 +119,22 @@ impl Agent {
         Ok(())
     }
 
+    /// Forgets the lines until now, so that the next wait is for a new one.
+    pub fn forget(&mut self) {
+        self.seen.clear();
+    }
+
+    /// The agent's memory in kB: `VmRSS` of `/proc/PID/status`.
+    ///
+    /// # Errors
+    /// When the agent has ended.
+    pub fn resident_kb(&self) -> Result<u64> {
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.pid())).context("the agent's status")?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        line.trim().trim_end_matches(" kB").parse().context("VmRSS is no number")
+    }
+
     /// Every line since `ready`.
     pub fn seen(&self) -> &[Verdict] {
         &self.seen

@@ -1,11 +1,12 @@
 //! The client of the gateway: curl, in the gateway's namespace.
 //! It is no gateway itself, so whatever it does must stay silent.
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
+use std::net::{SocketAddr, TcpStream};
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::netns::Namespace;
 use crate::process::Guarded;
@@ -72,4 +73,22 @@ pub fn demand_200s(namespace: &Namespace, url: &str, count: usize) -> Result<()>
     let answered = text.lines().filter(|line| *line == "200").count();
     ensure!(answered == count, "{answered} of {count} requests were answered with 200");
     Ok(())
+}
+
+/// Connects `count` times to where nobody listens, as fast as one thread can, and says how long that
+/// took. The caller is no gateway; a refusal is shown all the same, because it is not its doing.
+///
+/// # Errors
+/// When a connection is not refused.
+pub fn dial_refused(namespace: &Namespace, address: SocketAddr, count: u32) -> Result<Duration> {
+    namespace.enter(|| {
+        let start = Instant::now();
+        for _ in 0..count {
+            match TcpStream::connect(address) {
+                Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
+                other => bail!("{address} did not refuse: {other:?}"),
+            }
+        }
+        Ok(start.elapsed())
+    })?
 }

@@ -139,3 +139,81 @@ fn culprit(culprit: &Value, scenario: &Scenario, cast: &Cast<'_>) -> Result<()> 
 fn pid(process: &Value) -> Option<u32> {
     process["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok())
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::{Cast, Scenario, as_the_gateway_sees_it, as_the_host_sees_it};
+
+    fn killed_line() -> Value {
+        json!({
+            "schema": 1, "kind": "verdict", "time": "2026-11-20T12:03:07.412345678Z", "host": "gw-1", "netns": 4,
+            "scope": "host", "role": "client", "upstream": "10.0.3.7:9000", "listener": null,
+            "local": "10.0.1.2:43210", "peer": "10.0.3.7:9000", "by": "upstream", "cause": "process_killed",
+            "impact": "request_lost", "confidence": "proven", "alternatives": [], "how": "fin_received",
+            "rst_reason": null, "owner": {"pid": 812, "comm": "nginx", "cgroup": "/", "container": null},
+            "culprit": {
+                "pid": 42, "comm": "fault_server", "exit": {"code": null, "signal": "SIGKILL", "oom": false},
+                "killed_by": {"pid": 43, "comm": "sh"}
+            },
+            "connection": {}, "evidence": ["it was"], "summary": "nginx[812] lost a request"
+        })
+    }
+
+    fn host_accepts(line: &Value) -> bool {
+        let cast = Cast { workers: &[811, 812], server: Some(42), killer: Some(43) };
+        let scenario = Scenario::named("process_killed");
+        scenario.is_ok_and(|scenario| as_the_host_sees_it(line, &scenario, "10.0.3.7:9000", &cast).is_ok())
+    }
+
+    fn gateway_accepts(line: &Value) -> bool {
+        let cast = Cast { workers: &[812], server: Some(42), killer: None };
+        let scenario = Scenario::named("process_killed");
+        scenario.is_ok_and(|scenario| as_the_gateway_sees_it(line, &scenario, "10.0.3.7:9000", &cast).is_ok())
+    }
+
+    #[test]
+    fn a_right_line_is_accepted_and_each_wrong_key_refused() {
+        assert!(host_accepts(&killed_line()));
+        let wrong = [
+            ("/by", json!("gateway")),
+            ("/cause", json!("process_crashed")),
+            ("/impact", json!("none")),
+            ("/confidence", json!("inferred")),
+            ("/alternatives", json!(["oom_killed"])),
+            ("/how", json!("rst_received")),
+            ("/role", json!("server")),
+            ("/upstream", json!("10.0.3.7:9001")),
+            ("/owner/pid", json!(42)),
+            ("/owner/comm", json!("curl")),
+            ("/culprit", json!(null)),
+            ("/culprit/pid", json!(812)),
+            ("/culprit/exit/signal", json!("SIGTERM")),
+            ("/culprit/killed_by", json!(null)),
+            ("/culprit/killed_by/pid", json!(42)),
+            ("/evidence", json!([])),
+            ("/summary", json!("")),
+        ];
+        for (path, value) in wrong {
+            let mut line = killed_line();
+            if let Some(place) = line.pointer_mut(path) {
+                *place = value;
+            }
+            assert_ne!(line, killed_line(), "{path} is no key");
+            assert!(!host_accepts(&line), "a wrong {path} was accepted");
+        }
+    }
+
+    #[test]
+    fn a_gateway_may_not_claim_what_it_cannot_see() {
+        assert!(!gateway_accepts(&killed_line()));
+        let mut line = killed_line();
+        line["cause"] = json!("closed_without_response");
+        line["confidence"] = json!("inferred");
+        line["culprit"] = json!(null);
+        assert!(!gateway_accepts(&line), "no alternatives");
+        line["alternatives"] = json!(["process_crashed", "process_exited", "process_killed", "oom_killed"]);
+        assert!(gateway_accepts(&line));
+    }
+}

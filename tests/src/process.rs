@@ -3,9 +3,10 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
@@ -95,6 +96,41 @@ impl Drop for Guarded {
             let _ = self.child.wait();
         }
     }
+}
+
+/// What a program that ran to its end has left.
+#[derive(Debug, Clone)]
+pub struct Ended {
+    /// The exit code, `None` for a signal.
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// Runs a command to its end, whatever that is.
+///
+/// # Errors
+/// When it cannot be started or still runs after `limit`; it is killed then.
+pub fn run_within(command: &mut Command, limit: Duration) -> Result<Ended> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut process = Guarded::spawn(command)?;
+    let stdout = whole(process.child().stdout.take());
+    let stderr = whole(process.child().stderr.take());
+    let status = process.wait(limit);
+    drop(process);
+    let [stdout, stderr] = [stdout, stderr].map(|thread| thread.join().unwrap_or_default());
+    let status = status.with_context(|| format!("stdout: {stdout}\nstderr: {stderr}"))?;
+    Ok(Ended { code: status.code(), stdout, stderr })
+}
+
+fn whole(pipe: Option<impl Read + Send + 'static>) -> JoinHandle<String> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(mut pipe) = pipe {
+            let _ = pipe.read_to_end(&mut bytes);
+        }
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
 }
 
 /// A line and the wall clock at which it arrived.

@@ -1,0 +1,225 @@
+//! The command line: exit codes, one clear line for each refusal, quiet ends.
+
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use rstrace_tests::agent::{Agent, binary, free_port};
+use rstrace_tests::process::{Ended, run_within};
+
+const NOBODY: u32 = 65534;
+
+fn rstrace(arguments: &[&str]) -> Result<Ended> {
+    run_within(Command::new(binary()?).args(arguments), Duration::from_secs(20))
+}
+
+/// The one line that a refusal may write, which must name `what`.
+fn one_line_naming(ended: &Ended, what: &str) -> Result<()> {
+    let text = &ended.stderr;
+    ensure!(text.trim_end().lines().count() == 1, "not one line: {text:?}");
+    ensure!(text.contains(what), "{what} is not named: {text:?}");
+    ensure!(!text.contains("panicked"), "{text}");
+    Ok(())
+}
+
+#[test]
+fn an_unknown_flag_is_wrong_usage() -> Result<()> {
+    for arguments in
+        [&["watch", "--no-such-flag"][..], &["agent", "--no-such-flag"], &["no-such-command"], &[]]
+    {
+        let ended = rstrace(arguments)?;
+        ensure!(ended.code == Some(2), "{arguments:?} ended with {:?}: {}", ended.code, ended.stderr);
+        ensure!(!ended.stderr.is_empty() && ended.stdout.is_empty(), "{arguments:?} said {ended:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_bad_value_is_wrong_usage_and_named() -> Result<()> {
+    let cases = [
+        ["agent", "--listen", "not-an-address"],
+        ["agent", "--listen", "127.0.0.1:99999"],
+        ["watch", "--upstream", "10.0.0.0/99"],
+        ["watch", "--upstream", "no address"],
+        ["watch", "--cause", "no_such_cause"],
+        ["watch", "--by", "nobody_known"],
+        ["watch", "--count", "many"],
+        ["watch", "--duration", "soon"],
+    ];
+    for arguments in cases {
+        let ended = rstrace(&arguments)?;
+        ensure!(ended.code == Some(2), "{arguments:?} ended with {:?}: {}", ended.code, ended.stderr);
+        ensure!(ended.stderr.contains(arguments[2]), "{arguments:?} is not named: {}", ended.stderr);
+    }
+    Ok(())
+}
+
+#[test]
+fn help_and_version_are_no_failures() -> Result<()> {
+    for arguments in [&["--help"][..], &["--version"], &["watch", "--help"], &["agent", "--help"]] {
+        let ended = rstrace(arguments)?;
+        ensure!(ended.code == Some(0) && ended.stderr.is_empty(), "{arguments:?}: {ended:?}");
+        ensure!(ended.stdout.lines().all(|line| line.len() <= 130), "{arguments:?} is wider than a terminal");
+    }
+    Ok(())
+}
+
+#[test]
+fn an_occupied_port_is_one_line_that_names_it() -> Result<()> {
+    let occupied = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?;
+    let held = TcpListener::bind(occupied)?;
+    let folder = tempfile::tempdir()?;
+    let socket = folder.path().join("s.sock");
+    let ended =
+        rstrace(&["agent", "--listen", &occupied.to_string(), "--socket", &socket.to_string_lossy()])?;
+    ensure!(ended.code == Some(1), "ended with {:?}: {}", ended.code, ended.stderr);
+    drop(held);
+    one_line_naming(&ended, &occupied.to_string())
+}
+
+#[test]
+fn a_stale_socket_file_is_replaced() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let socket = folder.path().join("s.sock");
+    // The file outlives its listener, as after a SIGKILL.
+    drop(UnixListener::bind(&socket)?);
+    let agent = agent_at(&free_port()?.to_string(), &socket.to_string_lossy())?;
+    let mut watch = Agent::watch(&["--socket", &socket.to_string_lossy(), "--duration", "100ms"])?;
+    ensure!(watch.wait(Duration::from_secs(5))?.success(), "{}", watch.stderr());
+    drop(agent);
+    Ok(())
+}
+
+#[test]
+fn a_socket_that_another_agent_serves_is_refused() -> Result<()> {
+    let agent = Agent::start(false)?;
+    let socket = agent.socket();
+    let listen = free_port()?.to_string();
+    let ended = rstrace(&["agent", "--listen", &listen, "--socket", &socket.to_string_lossy()])?;
+    ensure!(ended.code == Some(1), "ended with {:?}: {}", ended.code, ended.stderr);
+    one_line_naming(&ended, &socket.to_string_lossy())?;
+    ensure!(socket.exists(), "the refused agent removed the other one's socket");
+    Ok(())
+}
+
+#[test]
+fn a_file_that_is_no_socket_is_not_removed() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("precious");
+    std::fs::write(&file, "data")?;
+    let ended =
+        rstrace(&["agent", "--listen", &free_port()?.to_string(), "--socket", &file.to_string_lossy()])?;
+    ensure!(ended.code == Some(1), "ended with {:?}: {}", ended.code, ended.stderr);
+    one_line_naming(&ended, &file.to_string_lossy())?;
+    ensure!(std::fs::read_to_string(&file)? == "data", "the file was changed");
+    Ok(())
+}
+
+#[test]
+fn without_privileges_it_is_one_line_and_3() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let program = folder.path().join("rstrace");
+    // Nobody may not be able to read the workspace.
+    std::fs::copy(binary()?, &program).context("copy the program")?;
+    open_to_all(folder.path())?;
+    let socket = folder.path().join("s.sock").to_string_lossy().into_owned();
+    let listen = free_port()?.to_string();
+    let commands =
+        [&["watch", "--socket", &socket][..], &["agent", "--listen", &listen, "--socket", &socket]];
+    for arguments in commands {
+        let mut command = Command::new(&program);
+        command.args(arguments).uid(NOBODY).gid(NOBODY).current_dir("/");
+        let ended = run_within(&mut command, Duration::from_secs(10))?;
+        ensure!(ended.code == Some(3), "{arguments:?} ended with {:?}: {}", ended.code, ended.stderr);
+        one_line_naming(&ended, "CAP_")?;
+    }
+    Ok(())
+}
+
+#[test]
+fn doctor_names_each_hook() -> Result<()> {
+    let ended = rstrace(&["doctor"])?;
+    ensure!(ended.code == Some(0), "ended with {:?}: {}{}", ended.code, ended.stdout, ended.stderr);
+    let hooks = [
+        "inet_sock_set_state",
+        "tcp_send_reset",
+        "tcp_receive_reset",
+        "tcp_rcv_space_adjust",
+        "tcp_retransmit_skb",
+        "sched_process_exit",
+        "signal_generate",
+        "mark_victim",
+        "tcp_fin",
+    ];
+    for hook in hooks {
+        ensure!(ended.stdout.contains(hook), "{hook} is not named:\n{}", ended.stdout);
+    }
+    Ok(())
+}
+
+#[test]
+fn demo_shows_a_verdict_for_each_break_within_15_s() -> Result<()> {
+    let start = Instant::now();
+    let ended = run_within(Command::new(binary()?).arg("demo"), Duration::from_secs(15))?;
+    eprintln!("demo took {:?}", start.elapsed());
+    ensure!(ended.code == Some(0), "ended with {:?}: {}{}", ended.code, ended.stdout, ended.stderr);
+    for cause in ["no_listener", "process_killed", "closed_unread_data"] {
+        ensure!(ended.stdout.contains(cause), "no verdict {cause}:\n{}", ended.stdout);
+    }
+    Ok(())
+}
+
+#[test]
+fn health_and_readiness_are_answered() -> Result<()> {
+    let agent = Agent::start(false)?;
+    for path in ["/healthz", "/readyz", "/metrics"] {
+        let (status, body) = rstrace_tests::scrape::get(agent.listen(), path)?;
+        ensure!(status == 200, "{path} answered {status}: {body}");
+    }
+    let (status, _) = rstrace_tests::scrape::get(agent.listen(), "/no-such-page")?;
+    ensure!(status == 404, "an unknown page answered {status}");
+    Ok(())
+}
+
+#[test]
+fn the_socket_is_for_its_owner_alone() -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let agent = Agent::start(false)?;
+    let mode = std::fs::metadata(agent.socket())?.permissions().mode() & 0o777;
+    ensure!(mode == 0o600, "the socket's mode is {mode:o}");
+    Ok(())
+}
+
+#[test]
+fn a_signal_ends_it_soon_and_with_0() -> Result<()> {
+    for signal in [libc::SIGINT, libc::SIGTERM] {
+        for mut running in [Agent::start(false)?, Agent::watch(&[])?] {
+            running.signal(signal);
+            let start = Instant::now();
+            let status = running.wait(Duration::from_secs(3))?;
+            ensure!(status.code() == Some(0), "signal {signal} ended it with {status}: {}", running.stderr());
+            ensure!(start.elapsed() < Duration::from_secs(1), "it took {:?} to end", start.elapsed());
+        }
+    }
+    Ok(())
+}
+
+fn agent_at(listen: &str, socket: &str) -> Result<rstrace_tests::process::Guarded> {
+    let mut command = Command::new(binary()?);
+    command.args(["agent", "--listen", listen, "--socket", socket]);
+    let agent = rstrace_tests::process::Guarded::spawn(&mut command)?;
+    let address = listen.parse()?;
+    rstrace_tests::process::poll("the agent to be ready", Duration::from_secs(30), || {
+        rstrace_tests::scrape::get(address, "/readyz").ok().filter(|(status, _)| *status == 200)
+    })?;
+    Ok(agent)
+}
+
+fn open_to_all(folder: &std::path::Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o777))?;
+    Ok(())
+}
