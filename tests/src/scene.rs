@@ -206,7 +206,7 @@ impl Scene {
         }
         let upstream = self.upstream();
         let verdict = self.wait_for_verdict(VERDICT)?;
-        let cast = Cast { workers: self.gateway.worker_pids(), server: self.server_pid, killer: self.killer };
+        let cast = self.cast();
         match self.watcher {
             Watcher::Gateway => expect::as_the_gateway_sees_it(&verdict.json, &scenario, &upstream, &cast)?,
             _ => expect::as_the_host_sees_it(&verdict.json, &scenario, &upstream, &cast)?,
@@ -216,6 +216,41 @@ impl Scene {
             self.expect_on_metrics(&scenario)?;
         }
         Ok(verdict.json)
+    }
+
+    /// Checks that so many connections have the same story, one line for each.
+    ///
+    /// # Errors
+    /// With what is wrong or missing.
+    pub fn expect_of_each(&mut self, name: &'static str, count: usize) -> Result<()> {
+        self.expect_in_order(&vec![name; count])
+    }
+
+    /// Checks that exactly these stories were told of the upstream, in this order.
+    ///
+    /// # Errors
+    /// With what is wrong or missing.
+    pub fn expect_in_order(&mut self, names: &[&'static str]) -> Result<()> {
+        let scenarios = names.iter().map(|name| Scenario::named(name)).collect::<Result<Vec<_>>>()?;
+        for scenario in &scenarios {
+            self.expect_in_nginx_log(scenario)?;
+        }
+        if self.watcher == Watcher::Nobody {
+            return Ok(());
+        }
+        self.wait_for_verdict(VERDICT)?;
+        self.expect_only(names.len())?;
+        let upstream = self.upstream();
+        let lines = self.own_lines();
+        let lines = lines.iter().filter(|line| line["upstream"] == upstream.as_str());
+        for (line, scenario) in lines.zip(&scenarios) {
+            expect::as_the_host_sees_it(line, scenario, &upstream, &self.cast())
+                .with_context(|| format!("{} in {line}", scenario.name))?;
+        }
+        let scrape = self.agent()?.scrape()?;
+        let aborts = scrape.sum("rstrace_upstream_aborts_total", &[("upstream", &upstream)]);
+        ensure!(aborts == names.len() as f64, "/metrics says {aborts} aborts:\n{}", scrape.about(&upstream));
+        Ok(())
     }
 
     /// Checks that no line at all was written about this test's connections.
@@ -247,6 +282,10 @@ impl Scene {
             here && (self.watcher != Watcher::HostAll || line["upstream"] == upstream.as_str())
         });
         own.cloned().collect()
+    }
+
+    fn cast(&self) -> Cast<'_> {
+        Cast { workers: self.gateway.worker_pids(), server: self.server_pid, killer: self.killer }
     }
 
     /// Makes a further event that is known to be reported, and demands that until then, and for the

@@ -1,10 +1,12 @@
 //! The faults: each function sets a stage, breaks one connection in one way, and demands what the
 //! fixture of the same name says. The same story serves every watcher.
 
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
+use crate::client::Request;
 use crate::netns::{Family, Link};
 use crate::nginx::GatewayOptions;
 use crate::scene::{Plan, Scene, Watcher, play};
@@ -25,6 +27,11 @@ fn request_breaks_it(plan: &Plan, link: Link, family: Family, path: &str, name: 
 
 fn watched_by(watcher: Watcher) -> Plan {
     Plan { watcher, ..Plan::default() }
+}
+
+/// A gateway that keeps idle connections to the upstream.
+fn keeping() -> GatewayOptions {
+    GatewayOptions { keepalive: true, ..GatewayOptions::default() }
 }
 
 pub fn no_listener(link: Link, family: Family, watcher: Watcher) -> Result<()> {
@@ -143,9 +150,86 @@ pub fn connect_timeout(link: Link, family: Family, watcher: Watcher) -> Result<(
     })
 }
 
+pub fn process_crashed_on_a_kept_connection(link: Link, family: Family, watcher: Watcher) -> Result<()> {
+    let plan = Plan { gateway: keeping(), ..watched_by(watcher) };
+    play(link, family, &plan, |scene| {
+        scene.demand("/ok", 200)?;
+        scene.demand("/segv", 502)?;
+        let line = scene.expect("process_crashed")?;
+        if watcher != Watcher::Nobody {
+            ensure!(line["connection"]["reused"] == true, "reused is {}", line["connection"]["reused"]);
+        }
+        Ok(())
+    })
+}
+
+/// The process that dies takes a second request along, which asked for nothing wrong.
+pub fn process_crashed_with_two_in_flight(link: Link, family: Family, watcher: Watcher) -> Result<()> {
+    play(link, family, &watched_by(watcher), |scene| {
+        let innocent = scene.start_request("/hang", &[])?;
+        scene.server()?.wait_for("/hang")?;
+        scene.demand("/segv", 502)?;
+        let outcome = innocent.finish(Duration::from_secs(5))?;
+        ensure!(outcome.status == 502, "the other request ended with {outcome:?}");
+        scene.expect_of_each("process_crashed", 2)
+    })
+}
+
+/// Two upstream connections break one after the other, for two reasons.
+pub fn a_close_and_then_a_reset(link: Link, family: Family, watcher: Watcher) -> Result<()> {
+    play(link, family, &watched_by(watcher), |scene| {
+        scene.demand("/fin", 502)?;
+        scene.demand("/reset", 502)?;
+        scene.expect_in_order(&["closed_without_response", "reset_without_response"])
+    })
+}
+
+/// A client that is no gateway gives up on the server itself: nobody else's business.
+pub fn a_client_that_gives_up(link: Link, family: Family, watcher: Watcher) -> Result<()> {
+    play(link, family, &watched_by(watcher), |scene| {
+        let url = format!("http://{}/hang", scene.upstream());
+        let request = Request::start(scene.net().gateway(), &["--max-time", "0.3", &url])?;
+        ensure!(request.finish(Duration::from_secs(5))?.code == 28, "curl did not give up");
+        scene.expect_silence()
+    })
+}
+
+/// A check that connects and closes, as load balancers make by the thousand.
+pub fn a_probe_without_a_request(link: Link, family: Family, watcher: Watcher) -> Result<()> {
+    play(link, family, &watched_by(watcher), |scene| {
+        let upstream: SocketAddr = scene.upstream().parse()?;
+        scene.net().gateway().enter(|| TcpStream::connect(upstream).map(drop))??;
+        scene.expect_silence()
+    })
+}
+
+/// A slow answer is an answer.
+pub fn a_slow_answer(link: Link, family: Family, watcher: Watcher) -> Result<()> {
+    healthy(&watched_by(watcher), link, family, "/slow/1500", "graceful_by_the_gateway")
+}
+
+/// A server that is stopped while it serves nobody.
+pub fn a_server_that_ends_idle(link: Link, family: Family, watcher: Watcher) -> Result<()> {
+    play(link, family, &watched_by(watcher), |scene| {
+        scene.demand("/ok", 200)?;
+        scene.server()?.exit(0)?;
+        scene.expect_silence()
+    })
+}
+
+/// It takes kept connections along, and no request.
+pub fn a_server_that_ends_with_kept_connections(link: Link, family: Family, watcher: Watcher) -> Result<()> {
+    let plan = Plan { gateway: keeping(), ..watched_by(watcher) };
+    play(link, family, &plan, |scene| {
+        scene.demand("/ok", 200)?;
+        scene.server()?.exit(0)?;
+        wait_for_the_end(scene)?;
+        scene.expect_silence()
+    })
+}
+
 pub fn idle_close(link: Link, family: Family, watcher: Watcher) -> Result<()> {
-    let gateway = GatewayOptions { keepalive: true, ..GatewayOptions::default() };
-    let plan = Plan { gateway, ..watched_by(watcher) };
+    let plan = Plan { gateway: keeping(), ..watched_by(watcher) };
     healthy(&plan, link, family, "/idle/1000", "idle_close")
 }
 
