@@ -3,27 +3,30 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::process::Stdio;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 
 use crate::netns::{Namespace, unique_port};
-use crate::process::{Gathered, Guarded, poll};
+use crate::process::{Gathered, Guarded, poll, run};
 
 /// What a test may want different from nginx's defaults.
 #[derive(Debug, Clone)]
 pub struct GatewayOptions {
     /// Keep idle upstream connections and speak HTTP/1.1 to the upstream.
     pub keepalive: bool,
+    /// Speak TLS to the upstream.
+    pub tls: bool,
     pub read_timeout: &'static str,
     pub connect_timeout: &'static str,
 }
 
 impl Default for GatewayOptions {
     fn default() -> Self {
-        Self { keepalive: false, read_timeout: "60s", connect_timeout: "60s" }
+        Self { keepalive: false, tls: false, read_timeout: "60s", connect_timeout: "60s" }
     }
 }
 
@@ -49,10 +52,27 @@ impl Nginx {
         fence: SocketAddr,
         options: &GatewayOptions,
     ) -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("rstrace-nginx-").tempdir()?;
         let address = SocketAddr::new(ip, unique_port());
+        Self::launch(namespace, address, &configuration(address, upstream, fence, options))
+    }
+
+    /// Starts nginx as an upstream that answers over TLS.
+    ///
+    /// # Errors
+    /// When nginx is missing or no certificate can be made.
+    pub fn serve_tls(namespace: &Namespace, address: SocketAddr, certificate: &Certificate) -> Result<Self> {
+        let folder = certificate.folder.path().display();
+        let server = format!(
+            "server {{ listen {address} ssl; ssl_certificate {folder}/cert.pem; ssl_certificate_key {folder}/key.pem;\n\
+             keepalive_timeout 1s; location / {{ return 200 hello; }} }}"
+        );
+        Self::launch(namespace, address, &format!("{PREAMBLE}{server}\n}}\n"))
+    }
+
+    fn launch(namespace: &Namespace, address: SocketAddr, configuration: &str) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("rstrace-nginx-").tempdir()?;
         let file = folder.path().join("nginx.conf");
-        fs::write(&file, configuration(address, upstream, fence, options))?;
+        fs::write(&file, configuration)?;
         let mut command = namespace.command("nginx")?;
         command
             .arg("-p")
@@ -119,38 +139,69 @@ fn children_of(pid: u32) -> Vec<u32> {
     children.split_whitespace().filter_map(|child| child.parse().ok()).collect()
 }
 
+/// A certificate of its own making, and its key.
+#[derive(Debug)]
+pub struct Certificate {
+    folder: TempDir,
+}
+
+impl Certificate {
+    /// Makes the pair `cert.pem` and `key.pem`.
+    ///
+    /// # Errors
+    /// When openssl is missing.
+    pub fn create() -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("rstrace-tls-").tempdir()?;
+        let mut openssl = Command::new("openssl");
+        openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]);
+        openssl.args(["-subj", "/CN=upstream", "-keyout", "key.pem", "-out", "cert.pem"]);
+        run(openssl.current_dir(folder.path())).context("make a certificate")?;
+        Ok(Self { folder })
+    }
+
+    /// Where `cert.pem` and `key.pem` are.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+/// All that both roles of nginx share, up to the `http` block's content.
+const PREAMBLE: &str = r#"user root;
+daemon off;
+worker_processes 1;
+pid nginx.pid;
+error_log error.log info;
+events { worker_connections 512; }
+http {
+  log_format attempts '$status "$upstream_status" $upstream_addr $request_time $request';
+  access_log access.log attempts;
+  client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi;
+  uwsgi_temp_path uwsgi; scgi_temp_path scgi;
+  keepalive_requests 1000000;
+"#;
+
 fn configuration(
     address: SocketAddr,
     upstream: SocketAddr,
     fence: SocketAddr,
     options: &GatewayOptions,
 ) -> String {
-    let GatewayOptions { keepalive, read_timeout, connect_timeout } = options;
+    let GatewayOptions { keepalive, tls, read_timeout, connect_timeout } = options;
+    let scheme = if *tls { "https" } else { "http" };
     let (pool, protocol) = if *keepalive {
         ("keepalive 4;", "proxy_http_version 1.1; proxy_set_header Connection \"\";")
     } else {
         ("", "")
     };
     format!(
-        r#"user root;
-daemon off;
-worker_processes 1;
-pid nginx.pid;
-error_log error.log info;
-events {{ worker_connections 512; }}
-http {{
-  log_format attempts '$status "$upstream_status" $upstream_addr $request_time $request';
-  access_log access.log attempts;
-  client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi;
-  uwsgi_temp_path uwsgi; scgi_temp_path scgi;
-  keepalive_requests 1000000;
+        r#"{PREAMBLE}
   upstream tested {{ server {upstream} max_fails=0; {pool} }}
   server {{
     listen {address};
     proxy_next_upstream off;
     proxy_read_timeout {read_timeout};
     proxy_connect_timeout {connect_timeout};
-    location / {{ proxy_pass http://tested; {protocol} }}
+    location / {{ proxy_pass {scheme}://tested; {protocol} }}
     location = /fence {{ proxy_pass http://{fence}; }}
   }}
 }}

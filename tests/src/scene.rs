@@ -47,6 +47,8 @@ pub struct Plan {
     /// The server's arguments, `None` for no server at all.
     pub server: Option<&'static [&'static str]>,
     pub memory_limit: Option<u64>,
+    /// A request that is answered before the late agent starts, so that its kept connection is older.
+    pub early_request: Option<&'static str>,
     /// The upstream is an address where SYNs stay unanswered.
     pub dead_upstream: bool,
 }
@@ -58,6 +60,7 @@ impl Default for Plan {
             gateway: GatewayOptions::default(),
             server: Some(&[]),
             memory_limit: None,
+            early_request: None,
             dead_upstream: false,
         }
     }
@@ -113,10 +116,9 @@ impl Scene {
             None => None,
         };
         let gateway = Nginx::start(net.gateway(), net.gateway_ip(), upstream, fence, &plan.gateway)?;
-        let agent = if plan.watcher == Watcher::LateHost { Some(Agent::start(false)?) } else { agent };
         let server_pid = server.as_ref().map(Server::pid);
         let watcher = plan.watcher;
-        Ok(Self {
+        let mut scene = Self {
             agent,
             gateway,
             server,
@@ -127,7 +129,14 @@ impl Scene {
             fence,
             killer: None,
             server_pid,
-        })
+        };
+        if let Some(path) = plan.early_request {
+            scene.demand(path, 200)?;
+        }
+        if watcher == Watcher::LateHost {
+            scene.agent = Some(Agent::start(false)?);
+        }
+        Ok(scene)
     }
 
     /// Sends a request through the gateway and waits for its end.

@@ -96,14 +96,9 @@ impl Server {
     /// # Errors
     /// When the killer cannot be run or the server survives.
     pub fn killed_by_a_shell(&mut self) -> Result<u32> {
-        let mut killer = Command::new("sh");
-        // `kill` is built into the shell, so the shell itself is the sender.
-        killer.args(["-c", "kill -KILL \"$1\"; exit $?", "sh", &self.pid().to_string()]);
-        let mut killer = Guarded::spawn(&mut killer)?;
-        let pid = killer.pid();
-        killer.wait(Duration::from_secs(5))?;
+        let killer = kill_by_a_shell(self.pid())?;
         self.process.wait(Duration::from_secs(5))?;
-        Ok(pid)
+        Ok(killer)
     }
 
     /// Waits for the server's end, however it comes.
@@ -113,6 +108,20 @@ impl Server {
     pub fn wait(&mut self) -> Result<ExitStatus> {
         self.process.wait(Duration::from_secs(5))
     }
+}
+
+/// Has a shell kill a process and gives the shell's process id.
+///
+/// # Errors
+/// When the shell cannot be run.
+pub fn kill_by_a_shell(victim: u32) -> Result<u32> {
+    let mut killer = Command::new("sh");
+    // `kill` is built into the shell, so the shell itself is the sender.
+    killer.args(["-c", "kill -KILL \"$1\"; exit $?", "sh", &victim.to_string()]);
+    let mut killer = Guarded::spawn(&mut killer)?;
+    let pid = killer.pid();
+    killer.wait(Duration::from_secs(5))?;
+    Ok(pid)
 }
 
 /// Cargo builds the package's programs beside the folder that holds the test.

@@ -163,6 +163,24 @@ pub fn process_crashed_on_a_kept_connection(link: Link, family: Family, watcher:
     })
 }
 
+/// The connection is older than the agent, which therefore may not know what it carried.
+pub fn process_crashed_on_an_older_connection(link: Link, family: Family, watcher: Watcher) -> Result<()> {
+    let plan = Plan { gateway: keeping(), early_request: Some("/ok"), ..watched_by(watcher) };
+    play(link, family, &plan, |scene| {
+        scene.demand("/segv", 502)?;
+        if watcher == Watcher::Nobody {
+            return Ok(());
+        }
+        let line = scene.wait_for_verdict(Duration::from_secs(3))?.json;
+        ensure!(line["cause"] == "process_crashed" && line["by"] == "upstream", "cause is {}", line["cause"]);
+        let impact = &line["impact"];
+        ensure!(impact == "request_lost" || impact == "unknown", "impact is {impact}");
+        ensure!(line["owner"]["comm"] == "nginx", "owner is {}", line["owner"]);
+        ensure!(line["culprit"]["exit"]["signal"] == "SIGSEGV", "culprit is {}", line["culprit"]);
+        Ok(())
+    })
+}
+
 /// The process that dies takes a second request along, which asked for nothing wrong.
 pub fn process_crashed_with_two_in_flight(link: Link, family: Family, watcher: Watcher) -> Result<()> {
     play(link, family, &watched_by(watcher), |scene| {

@@ -1,5 +1,3 @@
 //! The connection is never made.
 
-use rstrace_tests::over_every_path;
-
-over_every_path!(Host: no_listener, no_listener_any_more, connect_timeout);
+rstrace_tests::over_every_path!(Host: no_listener, no_listener_any_more, connect_timeout);

@@ -1,5 +1,3 @@
 //! The gateway ends the connection, of itself or because its client left.
 
-use rstrace_tests::over_every_path;
-
-over_every_path!(Host: gateway_timeout_1s, gateway_timeout_2s, client_gone);
+rstrace_tests::over_every_path!(Host: gateway_timeout_1s, gateway_timeout_2s, client_gone);

@@ -1,9 +1,7 @@
 //! The faults themselves, without rstrace: nginx's own log must show each of them, else a red test elsewhere
 //! would say nothing about rstrace.
 
-use rstrace_tests::over_every_path;
-
-over_every_path!(Nobody:
+rstrace_tests::over_every_path!(Nobody:
     no_listener, no_listener_any_more, process_crashed, process_aborted, process_exited, process_killed,
     oom_killed, closed_without_response, reset_without_response, closed_unread_data, reset_mid_response,
     gateway_timeout_1s, client_gone, connect_timeout, idle_close, graceful, graceful_by_the_gateway,
