@@ -126,7 +126,10 @@ fn culprit(culprit: &Value, scenario: &Scenario, cast: &Cast<'_>) -> Result<()> 
     ensure!(pid(culprit) == cast.server, "pid is {:?}, not the server's {:?}", pid(culprit), cast.server);
     ensure!(culprit["comm"] == server::COMM, "comm is {}", culprit["comm"]);
     let exit = scenario.claim("exit");
-    ensure!(culprit["exit"] == *exit, "exit is {}, not {exit}", culprit["exit"]);
+    ensure!(exit.is_null() == culprit["exit"].is_null(), "exit is {}, not {exit}", culprit["exit"]);
+    for (key, claim) in exit.as_object().into_iter().flatten() {
+        ensure!(culprit["exit"][key] == *claim, "exit is {}, not {exit}", culprit["exit"]);
+    }
     let killer = &culprit["killed_by"];
     if scenario.claim("killer") == true {
         ensure!(pid(killer) == cast.killer && killer["comm"] == "sh", "killed_by is {killer}");
