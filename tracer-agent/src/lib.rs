@@ -1,0 +1,8 @@
+//! rstrace: of every upstream connection, who ended it, why, and whether a request was lost.
+//!
+//! The data path is the layout: `kernel` (hooks, ring, maps) -> `event` (decoded records) -> `table` (what is
+//! remembered) -> `verdict` (rules) -> `output` (lines, metrics). The left never knows the right; `event`,
+//! `table` and `verdict` are pure.
+
+pub mod event;
+pub mod kernel;

@@ -27,6 +27,15 @@ static VANTAGE: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 static HAS_RESET_REASON: Global<u32> = Global::new(0);
 
+/// 1 if the programs may write to the agent's log (`--debug-programs`); otherwise the verifier prunes it.
+#[unsafe(no_mangle)]
+static DEBUG_PROGRAMS: Global<u32> = Global::new(0);
+
+#[inline(always)]
+pub fn debugging() -> bool {
+    DEBUG_PROGRAMS.load() != 0
+}
+
 /// One member's offset. The volatile read of a frozen global is a constant to the verifier.
 macro_rules! offset {
     ($member:ident) => {

@@ -97,6 +97,7 @@ fn queue_reset(sk: &Sk, state: u8, reason: u32, passive: bool) {
             record.reason = reason;
             record.sk_state = u32::from(state);
             record.passive = u32::from(passive);
+            record.sk_err = sk.err();
             if sk.owned() {
                 TaskRef::current().describe(&mut record.actor);
             }

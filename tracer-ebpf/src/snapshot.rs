@@ -72,6 +72,7 @@ pub unsafe extern "C" fn snapshot(ctx: *const TaskFile) -> i32 {
     sk.tuple(tcp.local_port(), &mut record.tuple);
     record.sk_state = u32::from(state);
     record.backlog_limit = sk.backlog_limit();
+    record.backlog = sk.backlog();
     if state != s::LISTEN {
         record.role = note_connection(&sk, tcp.local_port(), state, &record.task);
     } else {

@@ -5,6 +5,7 @@ use aya_ebpf::helpers::bpf_jiffies64;
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
+use aya_log_ebpf::debug;
 use tracer_ebpf::config::flag as config_flag;
 use tracer_ebpf::tcp_state as s;
 use tracer_ebpf::wire::{
@@ -33,6 +34,16 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
     let Some(sk) = Sk::new(ctx.arg(0)) else { return 0 };
     if !sk.is_tcp() || (maps::vantage() != 0 && maps::vantage() != sk.netns()) {
         return 0;
+    }
+    if maps::debugging() {
+        debug!(
+            &ctx,
+            "inet_sock_set_state: sk {:x}, {} to {}, err {}",
+            sk.address(),
+            old_state,
+            new_state,
+            sk.err()
+        );
     }
     match (old_state, new_state) {
         (s::CLOSE, s::SYN_SENT) => opened(&sk),

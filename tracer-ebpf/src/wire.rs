@@ -1,8 +1,12 @@
 //! Records of the ring buffer and values of the shared maps: integers and byte arrays only, no padding,
-//! sizes asserted. The agent decodes them from bytes; only the programs write them through pointers.
+//! sizes asserted. The agent decodes them from bytes (feature `bytes`, whose derives prove that there is no
+//! padding and that every bit pattern is valid); only the programs write them through pointers.
 //!
 //! Sequence numbers are the kernel's (host byte order); ports are in host byte order; addresses are 16
 //! bytes in network order, IPv4 as `::ffff:a.b.c.d`, so that one socket has one spelling.
+
+#[cfg(feature = "bytes")]
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Goes up whenever a record changes its layout or meaning; a record of another version is refused.
 pub const VERSION: u16 = 1;
@@ -57,6 +61,7 @@ pub mod flag {
 
 /// First in every record.
 #[repr(C)]
+#[cfg_attr(feature = "bytes", derive(FromBytes, IntoBytes, Immutable, KnownLayout))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Header {
     pub version: u16,
@@ -69,6 +74,7 @@ pub struct Header {
 
 /// A process. All zero where it is not known.
 #[repr(C)]
+#[cfg_attr(feature = "bytes", derive(FromBytes, IntoBytes, Immutable, KnownLayout))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Task {
     /// Nanoseconds since boot: with the tgid it names a process even when pids wrap.
@@ -90,6 +96,7 @@ pub struct Task {
 
 /// Addresses and ports of a socket, seen from it.
 #[repr(C)]
+#[cfg_attr(feature = "bytes", derive(FromBytes, IntoBytes, Immutable, KnownLayout))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tuple {
     pub local: [u8; 16],
@@ -102,6 +109,7 @@ pub struct Tuple {
 
 /// A socket left ESTABLISHED or SYN_SENT, or (role server) closed after its client had left.
 #[repr(C)]
+#[cfg_attr(feature = "bytes", derive(FromBytes, IntoBytes, Immutable, KnownLayout))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SocketEnd {
     pub header: Header,
@@ -148,6 +156,7 @@ pub struct SocketEnd {
 
 /// `tcp_send_reset` fired for a socket.
 #[repr(C)]
+#[cfg_attr(feature = "bytes", derive(FromBytes, IntoBytes, Immutable, KnownLayout))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ResetSent {
     pub header: Header,
@@ -159,10 +168,12 @@ pub struct ResetSent {
     pub sk_state: u32,
     /// 1 if the RST answers a segment (`skb` is set), 0 if the socket sent it by itself.
     pub passive: u32,
+    pub sk_err: u32,
 }
 
 /// A socket began or ceased to listen.
 #[repr(C)]
+#[cfg_attr(feature = "bytes", derive(FromBytes, IntoBytes, Immutable, KnownLayout))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Listener {
     pub header: Header,
@@ -174,10 +185,13 @@ pub struct Listener {
     pub backlog_limit: u32,
     /// Connections waiting to be accepted.
     pub backlog: u32,
+    /// Keeps the size a multiple of eight.
+    pub reserved: u32,
 }
 
 /// The last thread of a process that owned sockets is going.
 #[repr(C)]
+#[cfg_attr(feature = "bytes", derive(FromBytes, IntoBytes, Immutable, KnownLayout))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProcessExit {
     pub header: Header,
@@ -186,6 +200,7 @@ pub struct ProcessExit {
 
 /// A signal that ends most programs was generated.
 #[repr(C)]
+#[cfg_attr(feature = "bytes", derive(FromBytes, IntoBytes, Immutable, KnownLayout))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Signal {
     pub header: Header,
@@ -199,6 +214,7 @@ pub struct Signal {
 
 /// The OOM killer chose a process.
 #[repr(C)]
+#[cfg_attr(feature = "bytes", derive(FromBytes, IntoBytes, Immutable, KnownLayout))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OomVictim {
     pub header: Header,
@@ -207,6 +223,7 @@ pub struct OomVictim {
 
 /// A socket that existed before the programs were attached, with a process that holds it.
 #[repr(C)]
+#[cfg_attr(feature = "bytes", derive(FromBytes, IntoBytes, Immutable, KnownLayout))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
     pub header: Header,
@@ -216,6 +233,8 @@ pub struct Snapshot {
     pub sk_state: u32,
     pub role: u32,
     pub backlog_limit: u32,
+    /// Connections waiting to be accepted.
+    pub backlog: u32,
 }
 
 const _: () = assert!(size_of::<Header>() == 16);
@@ -232,6 +251,7 @@ const _: () = assert!(size_of::<Snapshot>() == 136);
 /// Key of the map `UPSTREAMS`: an address that a process of this namespace dialled. All zero: the ones that
 /// found no place.
 #[repr(C)]
+#[cfg_attr(feature = "bytes", derive(FromBytes, IntoBytes, Immutable, KnownLayout))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UpstreamKey {
     pub address: [u8; 16],
@@ -264,6 +284,7 @@ pub mod phase {
 
 /// Value of the map `UPSTREAMS`. Only ever added to, atomically.
 #[repr(C)]
+#[cfg_attr(feature = "bytes", derive(FromBytes, IntoBytes, Immutable, KnownLayout))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UpstreamCounters {
     pub connections: [u64; outcome::COUNT],

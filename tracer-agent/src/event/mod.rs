@@ -1,0 +1,238 @@
+//! What the kernel programs say, decoded: the left edge of the pure core.
+//!
+//! Sits between `kernel` (bytes from the ring) and `table` (what is remembered of them). Holds no state and
+//! reads no clock; times are `CLOCK_MONOTONIC` nanoseconds as the programs wrote them.
+
+mod decode;
+mod task;
+
+use std::net::{IpAddr, SocketAddr};
+
+pub use decode::{DecodeError, decode};
+pub use task::{Exit, Process};
+
+/// The four-tuple of a socket, seen from it, and its network namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Tuple {
+    /// IPv4-mapped addresses are unmapped, so that both ends of a connection spell it alike.
+    pub local: SocketAddr,
+    pub peer: SocketAddr,
+    /// Inode number of the network namespace.
+    pub netns: u32,
+}
+
+/// Which end of a connection a socket is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// It connected.
+    Client,
+    /// It was accepted.
+    Server,
+}
+
+/// TCP socket states that a record can carry, by the kernel's names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TcpState {
+    Established,
+    SynSent,
+    SynRecv,
+    FinWait1,
+    FinWait2,
+    TimeWait,
+    Close,
+    CloseWait,
+    LastAck,
+    Listen,
+    Closing,
+    /// A number that this agent does not know.
+    Other(u8),
+}
+
+/// A socket left ESTABLISHED or SYN_SENT, or an accepted one was closed after its client had left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SocketEnd {
+    pub ktime_ns: u64,
+    pub skaddr: u64,
+    pub cookie: u64,
+    pub opened_ns: Option<u64>,
+    pub role: Role,
+    pub tuple: Tuple,
+    pub old_state: TcpState,
+    pub new_state: TcpState,
+    /// Who connected (client role).
+    pub owner: Option<Process>,
+    /// Who closed it, if a process did: only where `sk_lock.owned` says so.
+    pub actor: Option<Process>,
+    pub sk_err: u32,
+    pub shutdown: u8,
+    pub rst_received: bool,
+    pub fin_seen: bool,
+    pub linger0: bool,
+    /// The application never held it: not accepted yet.
+    pub no_socket: bool,
+    /// A request was written since the last read and nothing is unread.
+    pub pending: bool,
+    /// The owner also reads from accepted connections.
+    pub owner_accepts: bool,
+    pub preexisting: bool,
+    /// `pending`, `exchanges` and `bytes_sent` can be trusted.
+    pub marked: bool,
+    /// Received after it had last sent (accepted sockets).
+    pub unanswered: bool,
+    /// The namespace of this host that answered the SYN with a RST since no socket listens there.
+    pub refused_in_netns: Option<u32>,
+    /// Payload bytes received, a FIN not counted.
+    pub bytes_received: u64,
+    /// Payload bytes written, acknowledged or not.
+    pub bytes_sent: u64,
+    /// Payload bytes received and not read.
+    pub unread: u32,
+    /// Bytes written and not acknowledged.
+    pub unacked: u32,
+    /// Next sequence number to write, and next to receive: what joins both ends of one connection.
+    pub write_seq: u32,
+    pub rcv_nxt: u32,
+    /// Jiffies since data was last sent, and last received.
+    pub lsnd_age: u32,
+    pub lrcv_age: u32,
+    pub retransmits: u32,
+    /// Retransmissions since the last read: if any, `lsnd_age` is no age of the request.
+    pub retransmits_since_read: u32,
+    pub srtt_us: u32,
+    /// Answers read so far.
+    pub exchanges: u32,
+}
+
+/// `tcp_send_reset` fired for a socket of this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResetSent {
+    pub ktime_ns: u64,
+    pub skaddr: u64,
+    pub tuple: Tuple,
+    pub actor: Option<Process>,
+    /// Number in the running kernel's `enum sk_rst_reason`; None where the kernel gives none.
+    pub reason: Option<u32>,
+    pub state: TcpState,
+    /// It answers a segment; otherwise the socket sent it by itself.
+    pub passive: bool,
+}
+
+/// A socket began or ceased to listen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerChange {
+    pub ktime_ns: u64,
+    pub skaddr: u64,
+    pub address: SocketAddr,
+    pub netns: u32,
+    pub listening: bool,
+    pub actor: Option<Process>,
+    pub backlog: u32,
+    pub backlog_limit: u32,
+}
+
+/// The last thread of a process that owned sockets is going.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcessExit {
+    pub ktime_ns: u64,
+    pub process: Process,
+}
+
+/// A signal that ends most programs was generated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignalSent {
+    pub ktime_ns: u64,
+    pub target: Process,
+    /// None: the kernel, or not to be known.
+    pub sender: Option<Process>,
+    pub signal: u32,
+    /// The kernel raised it itself (`SEND_SIG_PRIV`).
+    pub by_kernel: bool,
+}
+
+/// The OOM killer chose a process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OomVictim {
+    pub ktime_ns: u64,
+    pub process: Process,
+}
+
+/// A socket that existed before the start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Existing {
+    pub ktime_ns: u64,
+    pub skaddr: u64,
+    pub tuple: Tuple,
+    pub state: TcpState,
+    pub role: Option<Role>,
+    pub process: Process,
+    pub backlog_limit: u32,
+}
+
+/// Everything that enters the tables.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    SocketEnd(SocketEnd),
+    ResetSent(ResetSent),
+    Listener(ListenerChange),
+    ProcessExit(ProcessExit),
+    Signal(SignalSent),
+    OomVictim(OomVictim),
+    Existing(Existing),
+}
+
+// === impl Event ===
+
+impl Event {
+    /// When the kernel saw it, `CLOCK_MONOTONIC` nanoseconds.
+    #[must_use]
+    pub fn ktime_ns(&self) -> u64 {
+        match self {
+            Self::SocketEnd(e) => e.ktime_ns,
+            Self::ResetSent(e) => e.ktime_ns,
+            Self::Listener(e) => e.ktime_ns,
+            Self::ProcessExit(e) => e.ktime_ns,
+            Self::Signal(e) => e.ktime_ns,
+            Self::OomVictim(e) => e.ktime_ns,
+            Self::Existing(e) => e.ktime_ns,
+        }
+    }
+}
+
+// === impl TcpState ===
+
+impl From<u8> for TcpState {
+    fn from(number: u8) -> Self {
+        use tracer_ebpf::tcp_state as s;
+        match number {
+            s::ESTABLISHED => Self::Established,
+            s::SYN_SENT => Self::SynSent,
+            s::SYN_RECV => Self::SynRecv,
+            s::FIN_WAIT1 => Self::FinWait1,
+            s::FIN_WAIT2 => Self::FinWait2,
+            s::TIME_WAIT => Self::TimeWait,
+            s::CLOSE => Self::Close,
+            s::CLOSE_WAIT => Self::CloseWait,
+            s::LAST_ACK => Self::LastAck,
+            s::LISTEN => Self::Listen,
+            s::CLOSING => Self::Closing,
+            other => Self::Other(other),
+        }
+    }
+}
+
+// === impl Tuple ===
+
+impl Tuple {
+    /// Same connection, seen from the other end. The namespaces may differ, and NAT is not undone.
+    #[must_use]
+    pub fn mirrors(&self, other: &Self) -> bool {
+        self.local == other.peer && self.peer == other.local
+    }
+}
+
+/// Spells an IPv4-mapped IPv6 address as IPv4.
+#[must_use]
+pub fn unmapped(address: [u8; 16]) -> IpAddr {
+    let v6 = std::net::Ipv6Addr::from(address);
+    v6.to_ipv4_mapped().map_or(IpAddr::V6(v6), IpAddr::V4)
+}

@@ -1,0 +1,112 @@
+//! Reads the kernel's counters: at each scrape, and never more often.
+
+use aya::maps::{HashMap, MapError, PerCpuArray};
+use thiserror::Error;
+use tracer_ebpf::wire::{UPSTREAM_WORDS, UpstreamCounters, UpstreamKey, kind, tally};
+use zerocopy::{FromBytes as _, IntoBytes as _};
+
+use super::loader::Kernel;
+
+/// What the programs have counted.
+#[derive(Clone, Debug, Default)]
+pub struct Counters {
+    pub upstreams: Vec<(UpstreamKey, UpstreamCounters)>,
+    /// Sums over CPUs, by `wire::tally`.
+    pub tally: Vec<u64>,
+    pub programs: Vec<ProgramRun>,
+}
+
+/// The kernel's own statistics of one program; runs and time only while `kernel.bpf_stats_enabled` is 1.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProgramRun {
+    pub name: &'static str,
+    pub runs: u64,
+    pub nanoseconds: u64,
+    /// Runs that the kernel skipped, since the program was running on that CPU already.
+    pub recursion_misses: u64,
+}
+
+/// Why the counters cannot be read.
+#[derive(Debug, Error)]
+#[error("cannot read the kernel's counters from map {map}: {source}")]
+pub struct CountersError {
+    map: &'static str,
+    source: MapError,
+}
+
+impl Counters {
+    /// Records lost of a kind: the ring was full.
+    #[must_use]
+    pub fn lost(&self, kind: u16) -> u64 {
+        self.at(tally::LOST + u32::from(kind))
+    }
+
+    /// Records queued of a kind.
+    #[must_use]
+    pub fn queued(&self, kind: u16) -> u64 {
+        self.at(tally::QUEUED + u32::from(kind))
+    }
+
+    /// Records lost of all kinds.
+    #[must_use]
+    pub fn lost_total(&self) -> u64 {
+        (0..kind::COUNT).map(|k| self.at(tally::LOST + k)).sum()
+    }
+
+    #[must_use]
+    pub fn at(&self, index: u32) -> u64 {
+        self.tally.get(index as usize).copied().unwrap_or(0)
+    }
+}
+
+impl Kernel {
+    /// Reads all counters.
+    ///
+    /// # Errors
+    /// If a map cannot be read.
+    pub fn counters(&self) -> Result<Counters, CountersError> {
+        Ok(Counters { upstreams: self.upstreams()?, tally: self.tally()?, programs: self.program_runs() })
+    }
+
+    fn upstreams(&self) -> Result<Vec<(UpstreamKey, UpstreamCounters)>, CountersError> {
+        let failed = |source| CountersError { map: "UPSTREAMS", source };
+        let Some(map) = self.ebpf.map("UPSTREAMS") else { return Ok(vec![]) };
+        let map: HashMap<_, [u8; size_of::<UpstreamKey>()], [u64; UPSTREAM_WORDS]> =
+            HashMap::try_from(map).map_err(failed)?;
+        let mut rows = Vec::new();
+        for entry in map.iter() {
+            let (key, words) = entry.map_err(failed)?;
+            let key = UpstreamKey::read_from_bytes(&key).unwrap_or_default();
+            let counters = UpstreamCounters::read_from_bytes(words.as_bytes()).unwrap_or_default();
+            rows.push((key, counters));
+        }
+        Ok(rows)
+    }
+
+    fn tally(&self) -> Result<Vec<u64>, CountersError> {
+        let failed = |source| CountersError { map: "TALLY", source };
+        let Some(map) = self.ebpf.map("TALLY") else { return Ok(vec![]) };
+        let map: PerCpuArray<_, u64> = PerCpuArray::try_from(map).map_err(failed)?;
+        (0..tally::COUNT)
+            .map(|index| Ok(map.get(&index, 0).map_err(failed)?.iter().sum()))
+            .collect()
+    }
+
+    fn program_runs(&self) -> Vec<ProgramRun> {
+        let names = self.hooks.iter().flat_map(|status| {
+            let way = status.attached;
+            status.hook.attachments.iter().filter(move |a| Some(a.way) == way).map(|a| a.program)
+        });
+        names
+            .filter_map(|name| {
+                let info = self.ebpf.program(name)?.info().ok()?;
+                Some(ProgramRun {
+                    name,
+                    runs: info.run_count(),
+                    nanoseconds: u64::try_from(info.run_time().as_nanos()).unwrap_or(u64::MAX),
+                    recursion_misses: 0,
+                })
+            })
+            .collect()
+    }
+}

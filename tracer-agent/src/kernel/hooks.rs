@@ -1,0 +1,211 @@
+//! The hooks: what each is for, what is lost without it, and the ways to attach it, best first. Selection is
+//! pure; `loader` does what is selected here.
+
+use super::offsets::Layout;
+
+/// One way to attach a hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// BTF tracepoint.
+    TpBtf,
+    Fentry,
+    Kprobe,
+}
+
+impl Way {
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::TpBtf => "tp_btf",
+            Self::Fentry => "fentry",
+            Self::Kprobe => "kprobe",
+        }
+    }
+}
+
+/// A program and where it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attachment {
+    /// Name of the program in the object.
+    pub program: &'static str,
+    pub way: Way,
+    /// Tracepoint or kernel function.
+    pub target: &'static str,
+}
+
+/// A hook, whatever the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hook {
+    pub name: &'static str,
+    /// Without it nothing can be said.
+    pub required: bool,
+    pub gives: &'static str,
+    /// What is lost without it.
+    pub without: &'static str,
+    pub attachments: &'static [Attachment],
+}
+
+/// What became of a hook.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HookStatus {
+    pub hook: &'static Hook,
+    pub attached: Option<Way>,
+    /// Why the better ways, or all of them, failed.
+    pub reasons: Vec<String>,
+}
+
+const fn tp(program: &'static str, target: &'static str) -> Attachment {
+    Attachment { program, way: Way::TpBtf, target }
+}
+
+const fn fentry(program: &'static str, target: &'static str) -> Attachment {
+    Attachment { program, way: Way::Fentry, target }
+}
+
+/// Every hook, in the order in which it is attached. `tcp_rcv_space_adjust` comes after the snapshot (see
+/// `loader`), so that a reader of an old connection is not mistaken for one that accepts.
+pub const HOOKS: &[Hook] = &[
+    Hook {
+        name: "inet_sock_set_state",
+        required: true,
+        gives: "connections, listeners, their ends",
+        without: "nothing can be said",
+        attachments: &[tp("inet_sock_set_state", "inet_sock_set_state")],
+    },
+    Hook {
+        name: "tcp_receive_reset",
+        required: true,
+        gives: "RSTs received",
+        without: "a RST cannot be told from an ICMP error",
+        attachments: &[tp("tcp_receive_reset", "tcp_receive_reset")],
+    },
+    Hook {
+        name: "tcp_send_reset",
+        required: false,
+        gives: "RSTs sent, and why",
+        without: "rst_reason stays null, and RSTs sent are not counted",
+        attachments: &[tp("tcp_send_reset", "tcp_send_reset")],
+    },
+    Hook {
+        name: "refused_syn",
+        required: false,
+        gives: "which namespace of this host refused a SYN (IPv4; both families since Linux 6.10)",
+        without: "no_listener cannot be told from a packet filter's RST",
+        attachments: &[tp("refused_syn", "tcp_send_reset"), fentry("refused_syn_v4", "tcp_v4_send_reset")],
+    },
+    Hook {
+        name: "refused_syn_v6",
+        required: false,
+        gives: "the same for IPv6, before Linux 6.10",
+        without: "no_listener over IPv6 cannot be told from a packet filter's RST",
+        attachments: &[fentry("refused_syn_v6", "tcp_v6_send_reset")],
+    },
+    Hook {
+        name: "tcp_fin",
+        required: false,
+        gives: "FINs received, seen as such",
+        without: "the state change says the same",
+        attachments: &[
+            fentry("tcp_fin_fentry", "tcp_fin"),
+            Attachment { program: "tcp_fin_kprobe", way: Way::Kprobe, target: "tcp_fin" },
+        ],
+    },
+    Hook {
+        name: "tcp_rcv_space_adjust",
+        required: true,
+        gives: "answered or still waiting",
+        without: "a lost request cannot be told from a healthy close",
+        attachments: &[tp("tcp_rcv_space_adjust", "tcp_rcv_space_adjust")],
+    },
+    Hook {
+        name: "sched_process_exit",
+        required: false,
+        gives: "ends of processes that own sockets",
+        without: "a process that closed its sockets before it ended is not named",
+        attachments: &[tp("sched_process_exit", "sched_process_exit")],
+    },
+    Hook {
+        name: "signal_generate",
+        required: false,
+        gives: "who sent the signal",
+        without: "killed_by stays null",
+        attachments: &[tp("signal_generate", "signal_generate")],
+    },
+    Hook {
+        name: "mark_victim",
+        required: false,
+        gives: "the OOM killer's choice",
+        without: "the dying process's own mark says the same",
+        attachments: &[tp("mark_victim", "mark_victim")],
+    },
+];
+
+/// The ways worth trying on this kernel, best first; None: this kernel needs no such hook.
+///
+/// `tcp_fin` may be restricted to one way (`RSTRACE_TCP_FIN=fentry|kprobe|state`), so that tests can compare.
+#[must_use]
+pub fn ways(hook: &Hook, layout: &Layout, tcp_fin: Option<&str>) -> Option<Vec<Attachment>> {
+    let both_families = layout.has_reset_reason();
+    if hook.name == "refused_syn_v6" && both_families {
+        return None;
+    }
+    let fits = |a: &&Attachment| match (hook.name, a.way) {
+        ("refused_syn", Way::TpBtf) => both_families,
+        ("refused_syn", _) => !both_families,
+        // Before Linux 6.9 (and its backports) the argument was a pid, not a task.
+        ("mark_victim", _) => layout.tracepoints.get("mark_victim") == Some(&2),
+        ("tcp_fin", way) => tcp_fin.is_none_or(|only| only == way.name()),
+        _ => true,
+    };
+    Some(hook.attachments.iter().filter(fits).copied().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use tracer_ebpf::offsets::Offsets;
+
+    use super::*;
+
+    fn layout(reset_args: usize, victim_args: usize) -> Layout {
+        Layout {
+            offsets: Offsets::UNSET,
+            reset_reasons: BTreeMap::new(),
+            tracepoints: BTreeMap::from([("tcp_send_reset", reset_args), ("mark_victim", victim_args)]),
+            functions: vec![],
+            missing: vec![],
+        }
+    }
+
+    fn programs(name: &str, layout: &Layout, tcp_fin: Option<&str>) -> Option<Vec<&'static str>> {
+        let hook = HOOKS.iter().find(|h| h.name == name)?;
+        ways(hook, layout, tcp_fin).map(|w| w.iter().map(|a| a.program).collect())
+    }
+
+    #[test]
+    fn refusals_come_from_the_tracepoint_where_it_speaks_without_a_socket() {
+        assert_eq!(programs("refused_syn", &layout(3, 2), None), Some(vec!["refused_syn"]));
+        assert_eq!(programs("refused_syn", &layout(2, 2), None), Some(vec!["refused_syn_v4"]));
+    }
+
+    #[test]
+    fn the_ipv6_fallback_is_needed_only_before_6_10() {
+        assert_eq!(programs("refused_syn_v6", &layout(3, 2), None), None);
+        assert_eq!(programs("refused_syn_v6", &layout(2, 2), None), Some(vec!["refused_syn_v6"]));
+    }
+
+    #[test]
+    fn a_victim_that_is_only_a_pid_is_not_attached() {
+        assert_eq!(programs("mark_victim", &layout(2, 1), None), Some(vec![]));
+        assert_eq!(programs("mark_victim", &layout(2, 2), None), Some(vec!["mark_victim"]));
+    }
+
+    #[test]
+    fn tcp_fin_can_be_restricted_to_one_way() {
+        let all = Some(vec!["tcp_fin_fentry", "tcp_fin_kprobe"]);
+        assert_eq!(programs("tcp_fin", &layout(3, 2), None), all);
+        assert_eq!(programs("tcp_fin", &layout(3, 2), Some("kprobe")), Some(vec!["tcp_fin_kprobe"]));
+        assert_eq!(programs("tcp_fin", &layout(3, 2), Some("state")), Some(vec![]));
+    }
+}

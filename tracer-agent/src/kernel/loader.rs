@@ -1,0 +1,248 @@
+//! Loads the object and attaches what can be attached. Every program loads on its own and may be missing; only
+//! the required ones end the start.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use aya::maps::{Array, MapData};
+use aya::programs::{BtfTracePoint, FEntry, KProbe, Program, ProgramError};
+use aya::{Btf, Ebpf, EbpfLoader, VerifierLogLevel, include_bytes_aligned};
+use thiserror::Error;
+use tracer_ebpf::config::flag;
+
+use super::hooks::{Attachment, HOOKS, Hook, HookStatus, Way, ways};
+use super::offsets::{Layout, OffsetsError};
+use super::ring::Ring;
+use super::support::{self, Support, Verdict};
+use super::{clock, snapshot};
+use crate::event::Existing;
+
+static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/rstrace-bpf"));
+
+/// What to load.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Only this network namespace (`--vantage`), by inode number.
+    pub vantage: Option<u32>,
+    /// Let the programs write to the log (aya-log).
+    pub debug_programs: bool,
+}
+
+/// The loaded programs. They are detached when it is dropped.
+pub struct Kernel {
+    pub(super) ebpf: Ebpf,
+    pub layout: Layout,
+    pub support: Support,
+    pub hooks: Vec<HookStatus>,
+    config: Array<MapData, u32>,
+    flags: u32,
+    /// Ticks of the kernel's jiffies in a second.
+    pub hz: u32,
+}
+
+/// Why the programs cannot run here.
+#[derive(Debug, Error)]
+pub enum LoadError {
+    #[error("{0}")]
+    NotPermitted(String),
+    #[error("{0}")]
+    Unsupported(String),
+    #[error(transparent)]
+    Offsets(#[from] OffsetsError),
+    #[error("cannot load the BPF object: {0}")]
+    Object(#[from] aya::EbpfError),
+    #[error("the BPF object has no map {name}: the agent and the object are of different builds")]
+    NoMap { name: &'static str },
+    #[error("cannot read the kernel's BTF: {0}")]
+    Btf(#[from] aya::BtfError),
+    #[error("cannot use the map {map}: {source}")]
+    Map { map: &'static str, source: aya::maps::MapError },
+    #[error("cannot attach {hook}, without which {without}: {reason}")]
+    Required { hook: &'static str, without: &'static str, reason: String },
+    #[error("cannot read what exists on this host: {0}")]
+    Snapshot(#[from] snapshot::SnapshotError),
+    #[error("cannot watch the ring buffer: {0}")]
+    Ring(std::io::Error),
+}
+
+impl LoadError {
+    /// Not permitted, or a kernel that cannot do it: exit code 3.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::NotPermitted(_) | Self::Unsupported(_) | Self::Offsets(_))
+    }
+}
+
+impl Kernel {
+    /// Loads and attaches everything, and reads what existed before. Returns the ring and the snapshot with it.
+    ///
+    /// # Errors
+    /// If the host does not support or permit it, or a required hook cannot be attached.
+    pub fn load(options: &Options) -> Result<(Self, Ring, Vec<Existing>), LoadError> {
+        let support = Support::probe();
+        match support.verdict() {
+            Verdict::Supported => {}
+            Verdict::NotPermitted(line) => return Err(LoadError::NotPermitted(line)),
+            Verdict::Unsupported(line) => return Err(LoadError::Unsupported(line)),
+        }
+        let layout = Layout::read(&support.btf)?;
+        let btf = Btf::from_sys_fs()?;
+        let mut ebpf = load_object(&layout, options, &btf)?;
+        let ring = Ring::new(take(&mut ebpf, "EVENTS")?).map_err(LoadError::Ring)?;
+        let config = Array::try_from(take(&mut ebpf, "CONFIG")?)
+            .map_err(|source| LoadError::Map { map: "CONFIG", source })?;
+        let mut kernel =
+            Self { ebpf, layout, support, hooks: Vec::new(), config, flags: 0, hz: clock::jiffies_per_second() };
+        let existing = kernel.attach_all(&btf)?;
+        drop(btf);
+        clock::give_memory_back();
+        Ok((kernel, ring, existing))
+    }
+
+    /// Attaches the hooks in order; the snapshot is read when the change of state is seen and before reads are.
+    fn attach_all(&mut self, btf: &Btf) -> Result<Vec<Existing>, LoadError> {
+        let tcp_fin = std::env::var("RSTRACE_TCP_FIN").ok();
+        let mut existing = Vec::new();
+        for hook in HOOKS {
+            if hook.name == "tcp_rcv_space_adjust" {
+                existing = self.read_existing(btf)?;
+            }
+            let Some(ways) = ways(hook, &self.layout, tcp_fin.as_deref()) else { continue };
+            let status = attach(&mut self.ebpf, hook, &ways, btf);
+            if status.attached.is_none() && hook.required {
+                return Err(self.required(hook, &status));
+            }
+            self.hooks.push(status);
+        }
+        Ok(existing)
+    }
+
+    fn read_existing(&mut self, btf: &Btf) -> Result<Vec<Existing>, LoadError> {
+        snapshot::load(&mut self.ebpf, btf)?;
+        snapshot::pass(&mut self.ebpf)?;
+        self.set(flag::SNAPSHOT_MARK, true)?;
+        let records = snapshot::pass(&mut self.ebpf)?;
+        self.set(flag::SNAPSHOT_MARK, false)?;
+        Ok(snapshot::decode(&records)?)
+    }
+
+    fn required(&self, hook: &Hook, status: &HookStatus) -> LoadError {
+        let reason = status.reasons.join("; ");
+        if support::lacks_a_helper(&reason) {
+            return LoadError::Unsupported(self.support.too_old());
+        }
+        LoadError::Required { hook: hook.name, without: hook.without, reason }
+    }
+
+    /// Whether the ends of healthy connections are queued too (`--all`).
+    ///
+    /// # Errors
+    /// If the map cannot be written.
+    pub fn queue_all_ends(&mut self, all: bool) -> Result<(), LoadError> {
+        self.set(flag::ALL_ENDS, all)
+    }
+
+    fn set(&mut self, bit: u32, on: bool) -> Result<(), LoadError> {
+        let flags = if on { self.flags | bit } else { self.flags & !bit };
+        if flags != self.flags {
+            self.config.set(0, flags, 0).map_err(|source| LoadError::Map { map: "CONFIG", source })?;
+            self.flags = flags;
+        }
+        Ok(())
+    }
+
+    /// Name of a number of the running kernel's `enum sk_rst_reason`.
+    #[must_use]
+    pub fn reset_reasons(&self) -> &BTreeMap<u32, String> {
+        &self.layout.reset_reasons
+    }
+
+    /// Where the kernel's types were read from.
+    #[must_use]
+    pub fn btf_path(&self) -> PathBuf {
+        self.support.btf.clone()
+    }
+}
+
+fn load_object(layout: &Layout, options: &Options, btf: &Btf) -> Result<Ebpf, LoadError> {
+    let offsets = layout.offsets.words();
+    let vantage = options.vantage.unwrap_or(0);
+    let has_reason = u32::from(layout.has_reset_reason());
+    let debug = u32::from(options.debug_programs);
+    let mut loader = EbpfLoader::new();
+    // The verifier's log is wanted on failure only, which aya fetches by itself.
+    loader.verifier_log_level(VerifierLogLevel::DISABLE);
+    loader.btf(Some(btf));
+    loader.override_global("OFFSETS", offsets.as_slice(), true);
+    loader.override_global("VANTAGE", &vantage, true);
+    loader.override_global("HAS_RESET_REASON", &has_reason, true);
+    loader.override_global("DEBUG_PROGRAMS", &debug, true);
+    Ok(loader.load(OBJECT)?)
+}
+
+fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, LoadError> {
+    ebpf.take_map(name).ok_or(LoadError::NoMap { name })
+}
+
+/// Tries the ways in order; the reasons of those that failed are kept.
+fn attach(ebpf: &mut Ebpf, hook: &'static Hook, ways: &[Attachment], btf: &Btf) -> HookStatus {
+    let mut reasons = Vec::new();
+    for way in ways {
+        match attach_one(ebpf, way, btf) {
+            Ok(()) => return HookStatus { hook, attached: Some(way.way), reasons },
+            Err(reason) => reasons.push(format!("{}: {reason}", way.way.name())),
+        }
+    }
+    if ways.is_empty() {
+        reasons.push("not to be had on this kernel".into());
+    }
+    HookStatus { hook, attached: None, reasons }
+}
+
+fn attach_one(ebpf: &mut Ebpf, way: &Attachment, btf: &Btf) -> Result<(), String> {
+    let program = ebpf.program_mut(way.program).ok_or_else(|| format!("no program {}", way.program))?;
+    let done = match (way.way, program) {
+        (Way::TpBtf, Program::BtfTracePoint(p)) => tp_btf(p, way.target, btf),
+        (Way::Fentry, Program::FEntry(p)) => fentry(p, way.target, btf),
+        (Way::Kprobe, Program::KProbe(p)) => kprobe(p, way.target),
+        _ => return Err(format!("program {} is of another type", way.program)),
+    };
+    done.map_err(|error| brief(&error))
+}
+
+fn tp_btf(program: &mut BtfTracePoint, target: &str, btf: &Btf) -> Result<(), ProgramError> {
+    program.load(target, btf)?;
+    program.attach().map(drop)
+}
+
+fn fentry(program: &mut FEntry, target: &str, btf: &Btf) -> Result<(), ProgramError> {
+    program.load(target, btf)?;
+    program.attach().map(drop)
+}
+
+fn kprobe(program: &mut KProbe, target: &str) -> Result<(), ProgramError> {
+    program.load()?;
+    program.attach(target, 0).map(drop)
+}
+
+/// One line: the verifier's log is cut to its last words unless `RSTRACE_VERIFIER_LOG` asks for all of it.
+fn brief(error: &ProgramError) -> String {
+    if let ProgramError::LoadError { io_error, verifier_log } = error {
+        let log = verifier_log.to_string();
+        if std::env::var_os("RSTRACE_VERIFIER_LOG").is_some() {
+            return format!("{io_error}\n{log}");
+        }
+        let said: Vec<_> = log.lines().filter(|l| !l.starts_with("processed ") && !l.trim().is_empty()).collect();
+        return match said.last() {
+            Some(last) => format!("{io_error} ({})", last.trim()),
+            None => io_error.to_string(),
+        };
+    }
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(inner) = source {
+        text = format!("{text}: {inner}");
+        source = inner.source();
+    }
+    text
+}

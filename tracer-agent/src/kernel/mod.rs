@@ -1,0 +1,23 @@
+//! The only room that knows aya, /sys, /proc and unsafe: it loads the programs, reads the ring and the maps,
+//! and answers the few questions that only the host can answer.
+//!
+//! To its right stands `event`: what leaves here are decoded events, counters and plain values.
+
+pub mod btf;
+pub mod cgroup;
+pub mod clock;
+mod counters;
+mod hooks;
+mod loader;
+pub mod netns;
+mod offsets;
+mod ring;
+mod snapshot;
+mod support;
+
+pub use counters::{Counters, CountersError, ProgramRun};
+pub use hooks::{Attachment, HOOKS, Hook, HookStatus, Way, ways};
+pub use loader::{Kernel, LoadError, Options};
+pub use offsets::{Layout, OffsetsError};
+pub use ring::{Ring, RingError};
+pub use support::{Support, Verdict as SupportVerdict};

@@ -1,0 +1,122 @@
+//! The layout of the running kernel: offsets of the members that the programs read, and the names of its
+//! enumerators. Read once at the start, from BTF; the blob is dropped afterwards.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+use tracer_ebpf::config::MISSING;
+use tracer_ebpf::offsets::{Member, Offsets};
+
+use super::btf::{Btf, BtfError};
+
+/// What the running kernel looks like inside.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    pub offsets: Offsets,
+    /// `enum sk_rst_reason` by number, without its prefix; empty before Linux 6.10.
+    pub reset_reasons: BTreeMap<u32, String>,
+    /// Arguments of each tracepoint, None where it does not exist.
+    pub tracepoints: BTreeMap<&'static str, usize>,
+    /// Functions that fentry could attach to.
+    pub functions: Vec<&'static str>,
+    /// Optional members that this kernel does not have.
+    pub missing: Vec<&'static str>,
+}
+
+/// Why the layout cannot be read.
+#[derive(Debug, Error)]
+pub enum OffsetsError {
+    #[error("cannot read the kernel's BTF at {}: {source}", path.display())]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("the kernel's BTF at {} cannot be understood: {source}", path.display())]
+    Btf { path: PathBuf, source: BtfError },
+    #[error("the kernel's BTF has no member {of}.{path}, which the programs read: {source}")]
+    Member { of: &'static str, path: &'static str, source: BtfError },
+}
+
+/// Tracepoints whose arguments differ between kernels, or that may be absent.
+const TRACEPOINTS: &[&str] = &[
+    "inet_sock_set_state",
+    "tcp_send_reset",
+    "tcp_receive_reset",
+    "tcp_rcv_space_adjust",
+    "sched_process_exit",
+    "signal_generate",
+    "mark_victim",
+];
+const FUNCTIONS: &[&str] = &["tcp_fin", "tcp_v4_send_reset", "tcp_v6_send_reset"];
+
+impl Layout {
+    /// Reads the layout from a BTF blob such as `/sys/kernel/btf/vmlinux`.
+    ///
+    /// # Errors
+    /// If the file cannot be read or understood, or lacks a member that is not optional.
+    pub fn read(path: &Path) -> Result<Self, OffsetsError> {
+        let bytes =
+            std::fs::read(path).map_err(|source| OffsetsError::Read { path: path.to_owned(), source })?;
+        let btf = Btf::parse(&bytes).map_err(|source| OffsetsError::Btf { path: path.to_owned(), source })?;
+        Self::from_btf(&btf)
+    }
+
+    /// # Errors
+    /// If a member that is not optional is missing.
+    pub fn from_btf(btf: &Btf<'_>) -> Result<Self, OffsetsError> {
+        let mut missing = Vec::new();
+        let offsets = Offsets::resolve(|member| look_up(btf, member, &mut missing))?;
+        Ok(Self {
+            offsets,
+            reset_reasons: reset_reasons(btf),
+            tracepoints: TRACEPOINTS.iter().filter_map(|&t| Some((t, btf.tracepoint_args(t)?))).collect(),
+            functions: FUNCTIONS.iter().copied().filter(|f| btf.has_function(f)).collect(),
+            missing,
+        })
+    }
+
+    /// `tcp_send_reset` says why (Linux 6.10).
+    #[must_use]
+    pub fn has_reset_reason(&self) -> bool {
+        self.tracepoints.get("tcp_send_reset").is_some_and(|args| *args >= 3)
+    }
+}
+
+fn look_up(btf: &Btf<'_>, member: &Member, missing: &mut Vec<&'static str>) -> Result<u32, OffsetsError> {
+    match btf.member_offset(member.of, member.path) {
+        Ok(offset) => Ok(offset),
+        Err(_) if member.optional => {
+            missing.push(member.name);
+            Ok(MISSING)
+        }
+        Err(source) => Err(OffsetsError::Member { of: member.of, path: member.path, source }),
+    }
+}
+
+fn reset_reasons(btf: &Btf<'_>) -> BTreeMap<u32, String> {
+    btf.enum_values("sk_rst_reason")
+        .unwrap_or_default()
+        .into_iter()
+        .filter_map(|(name, number)| {
+            let name = name.strip_prefix("SK_RST_REASON_").unwrap_or(&name).to_owned();
+            Some((u32::try_from(number).ok()?, name))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_not_btf_is_named() {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        std::fs::write(file.path(), b"not BTF at all").expect("written");
+        let error = Layout::read(file.path()).expect_err("no layout").to_string();
+        assert!(error.contains(&*file.path().to_string_lossy()), "{error}");
+    }
+
+    #[test]
+    fn an_absent_file_is_named() {
+        let error = Layout::read(Path::new("/nonexistent/btf")).expect_err("no layout").to_string();
+        assert!(error.starts_with("cannot read the kernel's BTF at /nonexistent/btf"), "{error}");
+    }
+}

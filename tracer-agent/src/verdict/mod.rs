@@ -1,0 +1,98 @@
+//! What is said of one ended connection: who ended it, why, and whether a request was lost.
+//!
+//! Pure: [`judge`] takes a [`Story`] (the ended socket and all that the tables know around it) and returns a
+//! [`Verdict`]. One ordered list of small rules, the first that matches wins, the last is `unknown`.
+
+mod cause;
+mod rules;
+mod signal;
+mod story;
+mod words;
+
+use std::net::SocketAddr;
+
+pub use cause::{By, Cause, Confidence, How, Impact};
+pub use rules::{RULES, Rule, judge};
+pub use signal::signal_name;
+pub use story::{LastListener, Signalled, Story};
+
+use crate::event::{Exit, Process, Role, Tuple};
+
+/// One verdict; `output` spells it as JSON, as a line and as metrics.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Verdict {
+    /// `CLOCK_MONOTONIC` nanoseconds of the kernel event.
+    pub ktime_ns: u64,
+    pub role: Role,
+    pub tuple: Tuple,
+    pub by: By,
+    pub cause: Cause,
+    pub impact: Impact,
+    pub confidence: Confidence,
+    /// Causes that the evidence cannot exclude.
+    pub alternatives: Vec<Cause>,
+    pub how: How,
+    /// Number in the running kernel's `enum sk_rst_reason`.
+    pub rst_reason: Option<u32>,
+    /// The process of this socket.
+    pub owner: Option<Process>,
+    /// The process whose action or end is the cause.
+    pub culprit: Option<Culprit>,
+    pub connection: Connection,
+    /// The facts that it stands on, one short sentence each.
+    pub evidence: Vec<String>,
+    /// One sentence that an operator can act on.
+    pub summary: String,
+    /// Whether the owner is a gateway (accepts connections, or was named as one).
+    pub gateway: bool,
+}
+
+/// The process whose action or end is the cause.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Culprit {
+    pub process: Process,
+    /// How it ended, if it did.
+    pub exit: Option<Exit>,
+    /// Another process that sent the signal that ended it.
+    pub killed_by: Option<Process>,
+}
+
+/// Figures of the connection; None is unknown.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Connection {
+    pub cookie: u64,
+    pub age_ms: Option<f64>,
+    pub bytes_sent: Option<u64>,
+    pub bytes_received: u64,
+    pub since_request_ms: Option<f64>,
+    /// It had carried an answered exchange before.
+    pub reused: Option<bool>,
+    pub retransmits: u32,
+    pub srtt_us: Option<u32>,
+}
+
+impl Verdict {
+    /// The address dialled, for a socket that connected.
+    #[must_use]
+    pub fn upstream(&self) -> Option<SocketAddr> {
+        (self.role == Role::Client).then_some(self.tuple.peer)
+    }
+
+    /// The address that accepted, for a socket that was accepted.
+    #[must_use]
+    pub fn listener(&self) -> Option<SocketAddr> {
+        (self.role == Role::Server).then_some(self.tuple.local)
+    }
+
+    /// Shown without `--all`: what harmed somebody, and what may have, if the peer ended it. What a plain
+    /// client did itself is no news (a curl that gives up is no gateway timeout).
+    #[must_use]
+    pub fn is_news(&self) -> bool {
+        let harmed = match self.impact {
+            Impact::None => false,
+            Impact::Unknown => self.by != By::Gateway,
+            _ => true,
+        };
+        harmed && (self.gateway || self.role == Role::Server || !matches!(self.by, By::Gateway | By::Client))
+    }
+}
