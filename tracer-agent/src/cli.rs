@@ -1,0 +1,289 @@
+//! The command line: what can be typed, and how it is read.
+//!
+//! Reads words into values and nothing else; it opens no file and starts nothing. clap ends the process with
+//! exit code 2 on wrong usage.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU64;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use jiff::SignedDuration;
+
+use crate::output::filter::{Filter, GatewayFilter, UpstreamFilter};
+use crate::output::printer::Limits;
+use crate::output::{http, socket};
+use crate::verdict::{By, Cause, Impact};
+
+const AFTER_HELP: &str =
+    "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not permitted or unsupported kernel.";
+
+/// Who ended each upstream connection, why, and was a request lost.
+#[derive(Debug, Parser)]
+#[command(name = "rstrace", version, about, after_help = AFTER_HELP)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+
+    #[command(flatten)]
+    pub global: Global,
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+pub struct Global {
+    /// What to log on standard error: error, warn, info, debug, trace or off
+    #[arg(long, value_name = "LEVEL", global = true, env = "RSTRACE_LOG", default_value = "warn")]
+    pub log: LogLevel,
+
+    /// Also log what the kernel programs say of themselves
+    #[arg(long, global = true)]
+    pub debug_programs: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the daemon: metrics over HTTP, live verdicts on a unix socket
+    Agent(AgentArgs),
+    /// Show live verdicts, one line each
+    Watch(WatchArgs),
+    /// Say what this kernel supports, what is missing, and what is lost without it
+    Doctor(DoctorArgs),
+    /// Break a few connections on loopback and show a verdict for each
+    Demo(DemoArgs),
+    /// One of the processes of `rstrace demo`
+    #[command(hide = true)]
+    DemoPart(DemoPartArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct AgentArgs {
+    /// Where to serve /metrics, /healthz and /readyz
+    #[arg(long, value_name = "ADDR:PORT", env = "RSTRACE_LISTEN", default_value_t = http::DEFAULT_LISTEN,
+          value_parser = listen_address)]
+    pub listen: SocketAddr,
+
+    /// Where to answer `rstrace watch`
+    #[arg(long, value_name = "PATH", env = "RSTRACE_SOCKET", default_value = socket::DEFAULT_PATH)]
+    pub socket: PathBuf,
+
+    /// Also show live verdicts on standard output
+    #[arg(long)]
+    pub watch: bool,
+
+    /// With --watch: JSON lines
+    #[arg(long, requires = "watch")]
+    pub json: bool,
+
+    /// With --watch: also what harmed nobody
+    #[arg(long, requires = "watch")]
+    pub all: bool,
+
+    /// Treat this process as a gateway, by its command, cgroup or listening port; may be repeated
+    #[arg(long, value_name = "COMM|CGROUP|PORT")]
+    pub gateway: Vec<GatewayFilter>,
+}
+
+#[derive(Debug, Args)]
+pub struct WatchArgs {
+    /// JSON lines, the first of them `ready`
+    #[arg(long)]
+    pub json: bool,
+
+    #[command(flatten)]
+    pub filter: FilterArgs,
+
+    /// See sockets and processes of this network namespace only, as if all else were on other machines
+    /// (loads the programs itself, without a running agent)
+    #[arg(long, value_name = "PATH|INUM")]
+    pub vantage: Option<Netns>,
+
+    /// End after so many verdicts
+    #[arg(long, value_name = "N")]
+    pub count: Option<NonZeroU64>,
+
+    /// End after this time, such as 30s, 5m or 1h30m
+    #[arg(long, value_name = "TIME", value_parser = duration, allow_hyphen_values = true)]
+    pub duration: Option<Duration>,
+
+    /// Socket of the running agent; named explicitly, there has to be one [default: /run/rstrace/rstrace.sock,
+    /// and without an agent there the programs are loaded by this command itself]
+    #[arg(long, value_name = "PATH", env = "RSTRACE_SOCKET", conflicts_with = "vantage")]
+    pub socket: Option<PathBuf>,
+}
+
+/// Which verdicts to show. Values of one kind are alternatives, kinds have to hold together.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Which verdicts (lists with commas; a repeated option adds to its list)")]
+pub struct FilterArgs {
+    /// Also show what harmed nobody
+    #[arg(long)]
+    pub all: bool,
+
+    /// Only connections to this upstream: an address, address and port, or network
+    #[arg(long, value_name = "ADDR[:PORT]|CIDR", value_delimiter = ',')]
+    pub upstream: Vec<UpstreamFilter>,
+
+    /// Only those that this side ended: upstream, gateway, client, firewall, network, operator, unknown
+    #[arg(long, value_name = "SIDE", value_delimiter = ',')]
+    pub by: Vec<By>,
+
+    /// Only those with this cause, such as oom_killed
+    #[arg(long, value_delimiter = ',')]
+    pub cause: Vec<Cause>,
+
+    /// Only those with this impact: connect_failed, request_lost, response_truncated, unknown, none
+    #[arg(long, value_delimiter = ',')]
+    pub impact: Vec<Impact>,
+
+    /// Only sockets of this network namespace: a file such as /run/netns/web, or its inode number
+    #[arg(long, value_name = "PATH|INUM")]
+    pub netns: Vec<Netns>,
+
+    /// Treat this process as a gateway, by its command, cgroup or listening port: show its own closes too
+    #[arg(long, value_name = "COMM|CGROUP|PORT")]
+    pub gateway: Vec<GatewayFilter>,
+}
+
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct DemoArgs {}
+
+#[derive(Debug, Args)]
+pub struct DemoPartArgs {
+    #[command(subcommand)]
+    pub part: DemoPart,
+}
+
+/// What a process of the demo does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+pub enum DemoPart {
+    /// Serves one connection on loopback and ends it in one way
+    Serve { ending: Ending },
+    /// Kills a process
+    Kill { pid: u32 },
+}
+
+/// How a server of the demo ends its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Ending {
+    /// Leaves its port before anyone connects.
+    Leave,
+    /// Waits to be killed.
+    Wait,
+    Exit,
+    Close,
+    Reset,
+    CloseUnread,
+    ResetHalfway,
+}
+
+/// A network namespace, as typed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Netns {
+    Inum(u32),
+    Path(PathBuf),
+}
+
+/// What is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogLevel(pub Option<tracing::Level>);
+
+/// A word that cannot be read; clap says where it stood.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WordError {
+    #[error("give an address and a port, such as 127.0.0.1:19435 or [::1]:19435")]
+    Listen,
+    #[error("give a positive time with its unit, such as 30s, 5m or 1h30m")]
+    Duration,
+    #[error("give a file such as /run/netns/web or /proc/812/ns/net, or an inode number such as 4026531840")]
+    Netns,
+    #[error("one of error, warn, info, debug, trace, off")]
+    LogLevel,
+}
+
+// === impl WatchArgs, FilterArgs ===
+
+impl WatchArgs {
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        Limits { count: self.count.map(NonZeroU64::get), duration: self.duration }
+    }
+}
+
+impl FilterArgs {
+    /// The filter that they mean; `netns` are the inode numbers of [`FilterArgs::netns`].
+    #[must_use]
+    pub fn filter(&self, netns: Vec<u32>) -> Filter {
+        Filter {
+            upstream: self.upstream.clone(),
+            by: self.by.clone(),
+            cause: self.cause.clone(),
+            impact: self.impact.clone(),
+            netns,
+            gateway: self.gateway.clone(),
+            all: self.all,
+        }
+    }
+}
+
+// === reading words ===
+
+impl FromStr for Netns {
+    type Err = WordError;
+
+    fn from_str(text: &str) -> Result<Self, WordError> {
+        if text.contains('/') {
+            return Ok(Self::Path(PathBuf::from(text)));
+        }
+        match text.parse() {
+            Ok(inum) if inum > 0 => Ok(Self::Inum(inum)),
+            _ => Err(WordError::Netns),
+        }
+    }
+}
+
+impl FromStr for LogLevel {
+    type Err = WordError;
+
+    fn from_str(text: &str) -> Result<Self, WordError> {
+        Ok(Self(Some(match text {
+            "off" => return Ok(Self(None)),
+            "error" => tracing::Level::ERROR,
+            "warn" => tracing::Level::WARN,
+            "info" => tracing::Level::INFO,
+            "debug" => tracing::Level::DEBUG,
+            "trace" => tracing::Level::TRACE,
+            _ => return Err(WordError::LogLevel),
+        })))
+    }
+}
+
+fn listen_address(text: &str) -> Result<SocketAddr, WordError> {
+    // `:9100` is what every other exporter takes for "all addresses".
+    if let Some(port) = text.strip_prefix(':') {
+        let port = port.parse().map_err(|_| WordError::Listen)?;
+        return Ok(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port));
+    }
+    text.parse().map_err(|_| WordError::Listen)
+}
+
+fn duration(text: &str) -> Result<Duration, WordError> {
+    let duration = text.parse::<SignedDuration>().map_err(|_| WordError::Duration)?;
+    match Duration::try_from(duration) {
+        Ok(duration) if !duration.is_zero() => Ok(duration),
+        _ => Err(WordError::Duration),
+    }
+}
+
+#[cfg(test)]
+#[path = "cli_tests.rs"]
+mod tests;

@@ -1,0 +1,95 @@
+use clap::CommandFactory as _;
+use clap::error::ErrorKind;
+
+use super::*;
+
+fn parse(line: &str) -> Result<Command, clap::Error> {
+    Cli::try_parse_from(line.split(' ')).map(|cli| cli.command)
+}
+
+fn watch(line: &str) -> WatchArgs {
+    match parse(line).unwrap() {
+        Command::Watch(args) => args,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_definition_is_consistent() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn the_agent_has_the_defaults_of_the_contract() {
+    let Command::Agent(args) = parse("rstrace agent").unwrap() else { panic!("no agent") };
+    assert_eq!(args.listen.to_string(), "127.0.0.1:19435");
+    assert_eq!(args.socket.to_str(), Some("/run/rstrace/rstrace.sock"));
+    let Command::Agent(args) = parse("rstrace agent --listen :9100 --watch --json --all").unwrap() else {
+        panic!("no agent")
+    };
+    assert_eq!(args.listen.to_string(), "0.0.0.0:9100");
+    assert!(args.watch && args.json && args.all);
+}
+
+#[test]
+fn watch_takes_lists_and_repeated_options() {
+    let args = watch(
+        "rstrace watch --all --json --upstream 10.0.0.0/8,[::1]:80 --upstream 10.0.3.7 --by upstream \
+         --cause oom_killed,no_listener --impact request_lost --netns 4026531840 --netns /run/netns/a \
+         --gateway nginx --count 3 --duration 1m30s",
+    );
+    assert_eq!(args.filter.netns, [Netns::Inum(4_026_531_840), Netns::Path("/run/netns/a".into())]);
+    assert_eq!(args.limits(), Limits { count: Some(3), duration: Some(Duration::from_secs(90)) });
+    let filter = args.filter.filter(vec![1, 2]);
+    assert_eq!(filter.upstream.len(), 3);
+    assert_eq!(filter.cause, [Cause::OomKilled, Cause::NoListener]);
+    assert_eq!(filter.netns, [1, 2]);
+    assert!(filter.all && args.json && args.socket.is_none());
+}
+
+#[test]
+fn global_options_stand_anywhere() {
+    let cli = Cli::try_parse_from(["rstrace", "watch", "--log", "debug", "--debug-programs"]).unwrap();
+    assert_eq!(cli.global.log, LogLevel(Some(tracing::Level::DEBUG)));
+    assert!(cli.global.debug_programs);
+}
+
+#[test]
+fn wrong_usage_ends_with_2_and_says_what_is_right() {
+    for (line, hint) in [
+        ("rstrace watch --upstream web-1", "`web-1` is no address"),
+        ("rstrace watch --upstream 10.0.0.0/40", "has at most 32 bits"),
+        ("rstrace watch --cause bad_luck", "`bad_luck` is no cause: one of no_listener"),
+        ("rstrace watch --by me", "one of upstream, gateway, client"),
+        ("rstrace watch --netns web", "/run/netns/web"),
+        ("rstrace watch --netns 0", "an inode number"),
+        ("rstrace watch --count 0", "--count"),
+        ("rstrace watch --duration 10", "such as 30s"),
+        ("rstrace watch --duration -10s", "such as 30s"),
+        ("rstrace watch --duration 0s", "such as 30s"),
+        ("rstrace watch --vantage 1 --socket /tmp/x", "cannot be used with"),
+        ("rstrace watch --gateway a-name-longer-than-15", "15 bytes"),
+        ("rstrace agent --listen localhost", "such as 127.0.0.1:19435"),
+        ("rstrace agent --listen :70000", "such as 127.0.0.1:19435"),
+        ("rstrace agent --json", "--watch"),
+        ("rstrace watch --log loud", "one of error, warn"),
+        ("rstrace agent --frobnicate", "--frobnicate"),
+        ("rstrace top", "unrecognized subcommand"),
+        ("rstrace", "Usage"),
+    ] {
+        let error = parse(line).unwrap_err();
+        assert_eq!(error.exit_code(), 2, "{line}");
+        assert!(error.to_string().contains(hint), "{line}: {error}");
+    }
+}
+
+#[test]
+fn help_lists_only_what_people_type() {
+    let error = parse("rstrace --help").unwrap_err();
+    assert_eq!((error.kind(), error.exit_code()), (ErrorKind::DisplayHelp, 0));
+    let help = error.to_string();
+    for command in ["agent", "watch", "doctor", "demo"] {
+        assert!(help.contains(&format!("\n  {command} ")), "{help}");
+    }
+    assert!(!help.contains("demo-part"), "{help}");
+}

@@ -1,0 +1,239 @@
+//! Which verdicts a watcher wants to see: a pure predicate, and the words that say it on the command line.
+//!
+//! It travels to the agent in the request line of the socket, so that what is not wanted never leaves the
+//! agent. It does not change what is judged or counted.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use super::VerdictView;
+use crate::event::Process;
+use crate::verdict::{By, Cause, Impact, Verdict};
+
+/// What has to hold of a verdict. Several values of one kind mean any of them; an empty kind means all.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Filter {
+    pub upstream: Vec<UpstreamFilter>,
+    pub by: Vec<By>,
+    pub cause: Vec<Cause>,
+    pub impact: Vec<Impact>,
+    /// Inode numbers of network namespaces.
+    pub netns: Vec<u32>,
+    /// Processes that count as gateways besides those that the agent knows: their own closes are news too.
+    pub gateway: Vec<GatewayFilter>,
+    /// Also what harmed nobody.
+    pub all: bool,
+}
+
+/// `ADDR`, `ADDR:PORT` or `ADDR/PREFIX`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UpstreamFilter {
+    address: IpAddr,
+    /// Leading bits of `address` that count.
+    prefix: u8,
+    port: Option<u16>,
+}
+
+/// Names a process as a gateway, by what is known of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GatewayFilter {
+    /// Its name, as `ps` shows it.
+    Comm(String),
+    /// Its cgroup, or one above it.
+    Cgroup(String),
+    /// A port on which it listens. Only the tables know that: see [`GatewayFilter::names`].
+    Port(u16),
+}
+
+/// What does not say an upstream or a gateway.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FilterError {
+    #[error("`{0}` is no address: 10.0.3.7, 10.0.3.7:9000, [::1]:9000 and 10.0.0.0/8 are")]
+    Upstream(String),
+    #[error("`{text}`: a prefix of {address} has at most {bits} bits")]
+    Prefix { text: String, address: IpAddr, bits: u8 },
+    #[error(
+        "a gateway is named by its command (nginx), its cgroup (/system.slice/nginx.service) or a port (8080)"
+    )]
+    Gateway,
+    #[error("`{0}` is longer than a command name, which the kernel cuts after 15 bytes")]
+    LongComm(String),
+}
+
+// === impl Filter ===
+
+impl Filter {
+    /// Whether a watcher with this filter sees that verdict.
+    #[must_use]
+    pub fn shows(&self, verdict: &Verdict, view: &VerdictView) -> bool {
+        (self.all || self.is_news(verdict, view))
+            && any_or_none(&self.by, |by| *by == verdict.by)
+            && any_or_none(&self.cause, |cause| *cause == verdict.cause)
+            && any_or_none(&self.impact, |impact| *impact == verdict.impact)
+            && any_or_none(&self.netns, |netns| *netns == verdict.tuple.netns)
+            && any_or_none(&self.upstream, |u| verdict.upstream().is_some_and(|a| u.holds(a)))
+    }
+
+    fn is_news(&self, verdict: &Verdict, view: &VerdictView) -> bool {
+        if verdict.is_news() {
+            return true;
+        }
+        // What a plain client did itself is no news, unless it is named as a gateway.
+        let Some(owner) = &verdict.owner else { return false };
+        let cgroup = view.owner.as_ref().and_then(|o| o.cgroup.as_deref());
+        !verdict.gateway
+            && self.gateway.iter().any(|g| g.names(owner, cgroup))
+            && Verdict { gateway: true, ..verdict.clone() }.is_news()
+    }
+}
+
+fn any_or_none<T>(wanted: &[T], matches: impl Fn(&T) -> bool) -> bool {
+    wanted.is_empty() || wanted.iter().any(matches)
+}
+
+// === impl UpstreamFilter ===
+
+impl UpstreamFilter {
+    /// Whether that address is meant.
+    #[must_use]
+    pub fn holds(&self, upstream: SocketAddr) -> bool {
+        let address = upstream.ip().to_canonical();
+        self.port.is_none_or(|port| port == upstream.port())
+            && width(address) == width(self.address)
+            && masked(address, self.prefix) == masked(self.address, self.prefix)
+    }
+
+    fn whole(address: IpAddr, port: Option<u16>) -> Self {
+        let address = address.to_canonical();
+        Self { address, prefix: width(address), port }
+    }
+}
+
+impl FromStr for UpstreamFilter {
+    type Err = FilterError;
+
+    fn from_str(text: &str) -> Result<Self, FilterError> {
+        let unreadable = || FilterError::Upstream(text.escape_debug().take(80).collect());
+        if let Ok(socket) = text.parse::<SocketAddr>() {
+            return Ok(Self::whole(socket.ip(), Some(socket.port())));
+        }
+        let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
+        if let Ok(address) = bare.parse::<IpAddr>() {
+            return Ok(Self::whole(address, None));
+        }
+        let (address, prefix) = text.split_once('/').ok_or_else(unreadable)?;
+        let address = address.parse::<IpAddr>().map_err(|_| unreadable())?;
+        let prefix = prefix.parse::<u16>().map_err(|_| unreadable())?;
+        let bits = width(address);
+        match u8::try_from(prefix) {
+            Ok(prefix) if prefix <= bits => Ok(Self { address: masked(address, prefix), prefix, port: None }),
+            _ => Err(FilterError::Prefix { text: text.to_owned(), address, bits }),
+        }
+    }
+}
+
+impl fmt::Display for UpstreamFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.port {
+            Some(port) => SocketAddr::new(self.address, port).fmt(f),
+            None if self.prefix == width(self.address) => self.address.fmt(f),
+            None => write!(f, "{}/{}", self.address, self.prefix),
+        }
+    }
+}
+
+fn width(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 32 } else { 128 }
+}
+
+fn masked(address: IpAddr, prefix: u8) -> IpAddr {
+    match address {
+        IpAddr::V4(v4) => {
+            let mask = u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0);
+            IpAddr::V4((u32::from(v4) & mask).into())
+        }
+        IpAddr::V6(v6) => {
+            let mask = u128::MAX.checked_shl(128 - u32::from(prefix.min(128))).unwrap_or(0);
+            IpAddr::V6((u128::from(v6) & mask).into())
+        }
+    }
+}
+
+// === impl GatewayFilter ===
+
+impl GatewayFilter {
+    /// Whether that process is meant, as far as its name and cgroup say. A port is known only to the table of
+    /// listeners, so here it names nobody.
+    #[must_use]
+    pub fn names(&self, process: &Process, cgroup: Option<&str>) -> bool {
+        match self {
+            Self::Comm(comm) => process.comm == *comm,
+            Self::Cgroup(wanted) => cgroup.is_some_and(|path| {
+                path.strip_prefix(wanted.as_str())
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            }),
+            Self::Port(_) => false,
+        }
+    }
+}
+
+impl FromStr for GatewayFilter {
+    type Err = FilterError;
+
+    fn from_str(text: &str) -> Result<Self, FilterError> {
+        // TASK_COMM_LEN of include/linux/sched.h, less the terminating zero.
+        const COMM_BYTES: usize = 15;
+        if text.starts_with('/') {
+            return Ok(Self::Cgroup(text.trim_end_matches('/').to_owned()));
+        }
+        if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+            return match text.parse() {
+                Ok(port) if port > 0 => Ok(Self::Port(port)),
+                _ => Err(FilterError::Gateway),
+            };
+        }
+        match text.len() {
+            0 => Err(FilterError::Gateway),
+            1..=COMM_BYTES => Ok(Self::Comm(text.to_owned())),
+            _ => Err(FilterError::LongComm(text.escape_debug().take(80).collect())),
+        }
+    }
+}
+
+impl fmt::Display for GatewayFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Comm(comm) => comm.fmt(f),
+            Self::Cgroup(path) if path.is_empty() => "/".fmt(f),
+            Self::Cgroup(path) => path.fmt(f),
+            Self::Port(port) => port.fmt(f),
+        }
+    }
+}
+
+// In JSON both are the words of the command line.
+macro_rules! as_text {
+    ($($type:ident),+) => {$(
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+            }
+        }
+    )+};
+}
+
+as_text!(UpstreamFilter, GatewayFilter);
+
+#[cfg(test)]
+#[path = "filter_tests.rs"]
+mod tests;

@@ -1,0 +1,95 @@
+//! A verdict for the tests of this folder: the one that the contract shows.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use super::{Names, Origin, VerdictView};
+use crate::event::{Exit, Process, Role, Tuple};
+use crate::verdict::{By, Cause, Confidence, Connection, Culprit, How, Impact, Verdict};
+
+pub const KTIME: u64 = 1_000_000_000;
+pub const KNOWN_REASON: u32 = 3;
+pub const CONTAINER_CGROUP: u64 = 2;
+
+pub fn origin() -> Origin {
+    Origin { host: "gw-1".to_owned(), clock_offset_ns: 1_795_176_187_412_345_678 - 1_000_000_000 }
+}
+
+pub fn process(tgid: u32, comm: &str) -> Process {
+    Process {
+        tgid,
+        parent_tgid: 1,
+        start_boottime: 1,
+        comm: comm.to_owned(),
+        cgroup_id: 1,
+        netns: 4_026_532_246,
+        exit: None,
+        kernel_thread: false,
+    }
+}
+
+pub fn oom_killed() -> Verdict {
+    Verdict {
+        ktime_ns: KTIME,
+        role: Role::Client,
+        tuple: Tuple {
+            local: SocketAddr::from((Ipv4Addr::new(10, 0, 1, 2), 43210)),
+            peer: SocketAddr::from((Ipv4Addr::new(10, 0, 3, 7), 9000)),
+            netns: 4_026_532_246,
+        },
+        by: By::Upstream,
+        cause: Cause::OomKilled,
+        impact: Impact::RequestLost,
+        confidence: Confidence::Proven,
+        alternatives: Vec::new(),
+        how: How::FinReceived,
+        rst_reason: None,
+        owner: Some(process(812, "nginx")),
+        culprit: Some(Culprit {
+            process: process(4242, "php-fpm"),
+            exit: Some(Exit { code: None, signal: Some(9), oom: true }),
+            killed_by: None,
+        }),
+        connection: Connection {
+            cookie: 9182,
+            age_ms: Some(5210.2),
+            bytes_sent: Some(312),
+            bytes_received: 0,
+            since_request_ms: Some(1204.1),
+            reused: Some(true),
+            retransmits: 0,
+            srtt_us: Some(180),
+        },
+        evidence: vec!["php-fpm[4242] ended by SIGKILL".to_owned()],
+        summary: "nginx[812] lost a request".to_owned(),
+        gateway: true,
+    }
+}
+
+pub fn view(verdict: &Verdict) -> VerdictView {
+    VerdictView::new(verdict, &FixedNames, &origin())
+}
+
+pub fn shared(verdict: &Verdict) -> Arc<VerdictView> {
+    Arc::new(view(verdict))
+}
+
+/// A host with one service and one container.
+pub struct FixedNames;
+
+impl Names for FixedNames {
+    fn cgroup(&self, process: &Process) -> Option<String> {
+        Some(match process.cgroup_id {
+            CONTAINER_CGROUP => format!("/docker/{}", "ab".repeat(32)),
+            _ => "/system.slice/nginx.service".to_owned(),
+        })
+    }
+
+    fn reset_reason(&self, number: u32) -> Option<String> {
+        (number == KNOWN_REASON).then(|| "NO_SOCKET".to_owned())
+    }
+
+    fn scope(&self, _netns: u32) -> String {
+        "host".to_owned()
+    }
+}

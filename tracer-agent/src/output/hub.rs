@@ -1,0 +1,217 @@
+//! The live stream inside the agent: one publisher, many readers, none of which can hold it up.
+//!
+//! Each reader has a bounded queue. When it is full, the reader's lines are left out and counted, and it is
+//! told how many before it gets the next one.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::{TryRecvError, TrySendError};
+
+use super::filter::Filter;
+use super::{Omitted, Sink, VerdictView};
+use crate::verdict::Verdict;
+
+/// Readers at one time; each costs a queue.
+pub const MAX_READERS: usize = 64;
+
+const WHY_OMITTED: &str = "the reader was too slow";
+
+/// Called with the name of the reader for every line that it missed.
+type CountDropped = Box<dyn Fn(&'static str) + Send>;
+/// Called when the first reader wants the ends of healthy connections too, and when the last one left.
+type SwitchAllEnds = Box<dyn Fn(bool) + Send>;
+
+/// The publishing end; clones are the same hub.
+#[derive(Clone, Default)]
+pub struct Hub(Arc<Mutex<Inner>>);
+
+#[derive(Default)]
+struct Inner {
+    readers: Vec<Reader>,
+    next_id: u64,
+    all_ends: bool,
+    switch_all_ends: Option<SwitchAllEnds>,
+    count_dropped: Option<CountDropped>,
+}
+
+struct Reader {
+    id: u64,
+    name: &'static str,
+    filter: Filter,
+    queue: mpsc::Sender<Item>,
+    omitted: Arc<AtomicU64>,
+}
+
+/// What a reader gets.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Item {
+    Verdict(Arc<VerdictView>),
+    Omitted(Omitted),
+}
+
+/// The reading end. Dropping it ends the subscription.
+pub struct Subscription {
+    id: u64,
+    /// Weak, so that the stream ends when the last publisher goes.
+    hub: Weak<Mutex<Inner>>,
+    queue: mpsc::Receiver<Item>,
+    omitted: Arc<AtomicU64>,
+}
+
+/// There are as many readers as there may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{MAX_READERS} watchers are connected already: end one of them")]
+pub struct TooManyReaders;
+
+// === impl Hub ===
+
+impl Hub {
+    /// Sets what counts the lines that a reader missed (`rstrace_events_dropped_total`).
+    pub fn on_dropped(&self, count: impl Fn(&'static str) + Send + 'static) {
+        self.lock().count_dropped = Some(Box::new(count));
+    }
+
+    /// Sets what switches the ends of healthy connections on and off in the kernel. It is called before
+    /// [`Hub::subscribe`] returns, so that a reader who was told `ready` misses none.
+    pub fn on_all_ends(&self, switch: impl Fn(bool) + Send + 'static) {
+        let mut inner = self.lock();
+        switch(inner.all_ends);
+        inner.switch_all_ends = Some(Box::new(switch));
+    }
+
+    /// A new reader; `name` is the label `sink` of what it misses.
+    ///
+    /// # Errors
+    /// If there are [`MAX_READERS`].
+    pub fn subscribe(
+        &self,
+        name: &'static str,
+        filter: Filter,
+        capacity: usize,
+    ) -> Result<Subscription, TooManyReaders> {
+        let mut inner = self.lock();
+        if inner.readers.len() >= MAX_READERS {
+            return Err(TooManyReaders);
+        }
+        let (sender, queue) = mpsc::channel(capacity.max(1));
+        let omitted = Arc::new(AtomicU64::new(0));
+        let id = inner.next_id;
+        inner.next_id += 1;
+        inner.readers.push(Reader { id, name, filter, queue: sender, omitted: Arc::clone(&omitted) });
+        inner.settle_all_ends();
+        Ok(Subscription { id, hub: Arc::downgrade(&self.0), queue, omitted })
+    }
+
+    /// Hands a verdict to everyone who wants it; never waits.
+    pub fn publish(&self, verdict: &Verdict, view: &Arc<VerdictView>) {
+        let inner = self.lock();
+        for reader in &inner.readers {
+            if reader.filter.shows(verdict, view) && !reader.offer(view) {
+                if let Some(count) = &inner.count_dropped {
+                    count(reader.name);
+                }
+            }
+        }
+    }
+
+    /// Whether any reader wants what harmed nobody.
+    #[must_use]
+    pub fn wants_all(&self) -> bool {
+        self.lock().all_ends
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Nothing is left half done while the lock is held, so a panic elsewhere does not spoil it.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Sink for Hub {
+    fn deliver(&mut self, verdict: &Verdict, view: &Arc<VerdictView>) {
+        self.publish(verdict, view);
+    }
+}
+
+impl fmt::Debug for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let inner = self.lock();
+        f.debug_struct("Hub")
+            .field("readers", &inner.readers.len())
+            .field("all_ends", &inner.all_ends)
+            .finish()
+    }
+}
+
+// === impl Inner ===
+
+impl Inner {
+    fn settle_all_ends(&mut self) {
+        let wanted = self.readers.iter().any(|r| r.filter.all);
+        if wanted != self.all_ends {
+            self.all_ends = wanted;
+            if let Some(switch) = &self.switch_all_ends {
+                switch(wanted);
+            }
+        }
+    }
+}
+
+// === impl Reader ===
+
+impl Reader {
+    /// Queues the line, or counts it as left out.
+    fn offer(&self, view: &Arc<VerdictView>) -> bool {
+        let missed = self.omitted.swap(0, Ordering::AcqRel);
+        let room = missed == 0 || self.send(Item::Omitted(Omitted::new(missed, WHY_OMITTED)));
+        if room && self.send(Item::Verdict(Arc::clone(view))) {
+            return true;
+        }
+        // If there was room for the count but not for the line, only the line is missing.
+        let still_missing = if room { 1 } else { missed + 1 };
+        self.omitted.fetch_add(still_missing, Ordering::AcqRel);
+        false
+    }
+
+    /// A reader who is just leaving misses nothing.
+    fn send(&self, item: Item) -> bool {
+        !matches!(self.queue.try_send(item), Err(TrySendError::Full(_)))
+    }
+}
+
+// === impl Subscription ===
+
+impl Subscription {
+    /// The next line; None once the hub is gone. Cancelling the call loses nothing.
+    pub async fn recv(&mut self) -> Option<Item> {
+        match self.queue.try_recv() {
+            Ok(item) => Some(item),
+            Err(TryRecvError::Disconnected) => None,
+            Err(TryRecvError::Empty) => match self.omitted.swap(0, Ordering::AcqRel) {
+                0 => self.queue.recv().await,
+                missed => Some(Item::Omitted(Omitted::new(missed, WHY_OMITTED))),
+            },
+        }
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        let Some(hub) = self.hub.upgrade().map(Hub) else { return };
+        let mut inner = hub.lock();
+        inner.readers.retain(|r| r.id != self.id);
+        inner.settle_all_ends();
+    }
+}
+
+impl fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscription").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+#[path = "hub_tests.rs"]
+mod tests;

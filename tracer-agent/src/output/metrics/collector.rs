@@ -1,0 +1,134 @@
+//! The collector: turns one look at the kernel, and what the agent counted, into the families of a scrape.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
+use tracer_ebpf::config::limit;
+use tracer_ebpf::wire::{UpstreamCounters, UpstreamKey, kind, tally};
+
+use super::definitions::Name;
+use super::families::Families;
+use super::labels::OTHER;
+use super::{Counted, KernelSnapshot, ProcessUse, State};
+use crate::event::unmapped;
+
+/// In the order of `wire::outcome`.
+const OUTCOMES: [&str; 5] = ["established", "refused", "timed_out", "unreachable", "abandoned"];
+/// In the order of `wire::phase`.
+const PHASES: [&str; 4] = ["connect", "unused", "pending", "answered"];
+
+/// The only collector of the registry.
+pub struct Rstrace(pub Arc<Counted>);
+
+impl Collector for Rstrace {
+    fn desc(&self) -> Vec<&Desc> {
+        // The registry wants descriptors only to tell collectors apart.
+        self.0.aborts.desc()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let counted = &*self.0;
+        let mut families = Families::default();
+        families.take(Name::UpstreamAborts, counted.aborts.collect());
+        families.take(Name::ListenerAborts, counted.listener_aborts.collect());
+        families.take(Name::AbortRequestAge, counted.request_age.collect());
+        families.take(Name::IdleCloseAge, counted.idle_close_age.collect());
+        families.take(Name::ProcessExits, counted.exits.collect());
+        families.take(Name::EventsReceived, counted.received.collect());
+        families.take(Name::EventsDropped, counted.dropped.collect());
+        #[expect(clippy::cast_precision_loss, reason = "exact up to 2^53")]
+        families.add(Name::EventsLost, &["undecodable"], counted.undecodable.get() as f64);
+        families.add(Name::BuildInfo, &[env!("CARGO_PKG_VERSION")], 1.0);
+
+        let state = counted.state();
+        tables_and_hooks(&mut families, &state);
+        let mut snapshot = KernelSnapshot::default();
+        if let Some(source) = &state.source {
+            snapshot = source.snapshot();
+            for (key, counters) in &snapshot.upstreams {
+                let (upstream, scope) = named(counted, key, |netns| source.scope(netns));
+                upstream_samples(&mut families, &upstream, &scope, counters);
+            }
+        }
+        drop(state);
+        losses(&mut families, &snapshot);
+        costs(&mut families, &snapshot);
+        for (label, count) in counted.labels.overflow() {
+            families.add(Name::LabelOverflow, &[label], number(count));
+        }
+        families.finish()
+    }
+}
+
+/// Labels of an upstream. The all-zero key counts those that found no place in the kernel's map.
+fn named(counted: &Counted, key: &UpstreamKey, scope: impl Fn(u32) -> String) -> (String, String) {
+    if *key == UpstreamKey::default() {
+        return (OTHER.to_owned(), OTHER.to_owned());
+    }
+    let port = u16::try_from(key.port).unwrap_or_default();
+    let address = SocketAddr::new(unmapped(key.address), port).to_string();
+    (counted.labels.upstream(&address), counted.labels.scope(&scope(key.netns)))
+}
+
+fn upstream_samples(families: &mut Families, upstream: &str, scope: &str, counters: &UpstreamCounters) {
+    for (outcome, count) in OUTCOMES.iter().zip(counters.connections) {
+        families.add(Name::UpstreamConnections, &[upstream, scope, outcome], number(count));
+    }
+    for (name, direction, counts) in [
+        (Name::UpstreamResets, "sent", &counters.resets_sent),
+        (Name::UpstreamResets, "received", &counters.resets_received),
+        (Name::UpstreamFins, "sent", &counters.fins_sent),
+        (Name::UpstreamFins, "received", &counters.fins_received),
+    ] {
+        for (phase, count) in PHASES.iter().zip(counts) {
+            families.add(name, &[upstream, scope, direction, phase], number(*count));
+        }
+    }
+    let labels = [upstream, scope, "unknown", "unclassified", "unknown"];
+    families.add(Name::UpstreamAborts, &labels, number(counters.unclassified));
+}
+
+fn losses(families: &mut Families, snapshot: &KernelSnapshot) {
+    let tally = |index: u32| snapshot.tally.get(index as usize).copied().unwrap_or_default();
+    let ring: u64 = (0..kind::COUNT).map(|kind| tally(tally::LOST + kind)).sum();
+    families.add(Name::EventsLost, &["ring"], number(ring));
+    families.add(Name::EventsLost, &["recursion"], number(snapshot.recursion_misses));
+    families.add(Name::EventsLost, &["socket_storage"], number(tally(tally::STORAGE_FAILED)));
+    let named = snapshot.upstreams.iter().filter(|(key, _)| *key != UpstreamKey::default()).count();
+    families.add(Name::TableEntries, &["upstreams"], number(named as u64));
+    families.add(Name::TableCapacity, &["upstreams"], number(limit::UPSTREAMS as u64));
+    families.add(Name::TableEvicted, &["upstreams"], number(tally(tally::UPSTREAM_OVERFLOW)));
+}
+
+fn tables_and_hooks(families: &mut Families, state: &State) {
+    for (table, table_use) in &state.tables {
+        families.add(Name::TableEntries, &[table], number(table_use.entries));
+        families.add(Name::TableCapacity, &[table], number(table_use.capacity));
+        families.add(Name::TableEvicted, &[table], number(table_use.evicted));
+    }
+    for hook in &state.hooks {
+        let how = hook.how.as_deref().unwrap_or("none");
+        families.add(Name::HookAttached, &[&hook.hook, how], f64::from(u8::from(hook.attached)));
+    }
+}
+
+fn costs(families: &mut Families, snapshot: &KernelSnapshot) {
+    for program in &snapshot.programs {
+        families.add(Name::ProgramRuns, &[&program.name], number(program.runs));
+        families.add(Name::ProgramSeconds, &[&program.name], program.seconds);
+    }
+    if let Some(process) = snapshot.process {
+        let ProcessUse { resident_bytes, cpu_seconds, open_fds, start_time_seconds } = process;
+        families.add(Name::ProcessResident, &[], number(resident_bytes));
+        families.add(Name::ProcessCpu, &[], cpu_seconds);
+        families.add(Name::ProcessFds, &[], number(open_fds));
+        families.add(Name::ProcessStart, &[], start_time_seconds);
+    }
+}
+
+/// The text format knows floating-point numbers only; they are exact up to 2^53.
+fn number(count: u64) -> f64 {
+    count as f64
+}

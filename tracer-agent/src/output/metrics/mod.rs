@@ -1,0 +1,293 @@
+//! The metrics: what was counted in the kernel, read at each scrape, and what the agent counts itself.
+//!
+//! One collector gives all of them; `docs/metrics.md` describes each, and a test holds it against
+//! [`definitions::DEFINITIONS`]. Nothing is judged here, and every open label is capped.
+
+mod collector;
+pub mod definitions;
+mod families;
+mod labels;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder};
+use tracer_ebpf::wire::{UpstreamCounters, UpstreamKey};
+
+use super::view::HookView;
+use super::{Sink, VerdictView};
+use crate::event::{Event, Process, Role};
+use crate::verdict::{Cause, Impact, Verdict, signal_name};
+use definitions::Name;
+use labels::Labels;
+
+/// What is read from the kernel and from /proc when somebody scrapes.
+#[derive(Clone, Debug, Default)]
+pub struct KernelSnapshot {
+    pub upstreams: Vec<(UpstreamKey, UpstreamCounters)>,
+    /// Summed over the CPUs; indices in `wire::tally`.
+    pub tally: Vec<u64>,
+    /// Runs of programs that the kernel skipped.
+    pub recursion_misses: u64,
+    /// Empty unless the kernel keeps such statistics (`kernel.bpf_stats_enabled`).
+    pub programs: Vec<ProgramUse>,
+    /// None if /proc could not be read.
+    pub process: Option<ProcessUse>,
+}
+
+/// What a kernel program cost so far.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ProgramUse {
+    pub name: String,
+    pub runs: u64,
+    pub seconds: f64,
+}
+
+/// What the agent itself costs.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ProcessUse {
+    pub resident_bytes: u64,
+    pub cpu_seconds: f64,
+    pub open_fds: u64,
+    /// Unix time.
+    pub start_time_seconds: f64,
+}
+
+/// Where the figures of a scrape come from.
+pub trait Source: Send + Sync {
+    fn snapshot(&self) -> KernelSnapshot;
+    /// Whose network a namespace is, as [`super::Names::scope`] says.
+    fn scope(&self, netns: u32) -> String;
+}
+
+/// A table of the agent; all three are shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TableUse {
+    pub entries: u64,
+    pub capacity: u64,
+    /// Since the start.
+    pub evicted: u64,
+}
+
+/// Counts, and answers scrapes. Shared between the loop and the HTTP server.
+pub struct Metrics {
+    registry: Registry,
+    counted: Arc<Counted>,
+}
+
+/// What the agent counts itself.
+struct Counted {
+    aborts: IntCounterVec,
+    listener_aborts: IntCounterVec,
+    request_age: HistogramVec,
+    idle_close_age: HistogramVec,
+    exits: IntCounterVec,
+    received: IntCounterVec,
+    undecodable: prometheus::IntCounter,
+    dropped: IntCounterVec,
+    labels: Labels,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    source: Option<Box<dyn Source>>,
+    tables: BTreeMap<&'static str, TableUse>,
+    hooks: Vec<HookView>,
+}
+
+/// Seconds: from the fastest crash to the longest usual proxy timeouts.
+const AGE_BUCKETS: &[f64] =
+    &[0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0];
+
+// === impl Metrics ===
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let counted = Arc::new(Counted::new());
+        let registry = Registry::new();
+        // Only a name that is taken or malformed is refused: a test makes and reads all of them.
+        let registered = registry.register(Box::new(collector::Rstrace(Arc::clone(&counted))));
+        debug_assert!(registered.is_ok(), "{registered:?}");
+        Self { registry, counted }
+    }
+}
+
+impl Metrics {
+    /// From now on scrapes show the kernel's figures too.
+    pub fn set_source(&self, source: Box<dyn Source>) {
+        self.counted.state().source = Some(source);
+    }
+
+    /// An event came through the ring and was decoded.
+    pub fn received(&self, event: &Event) {
+        self.counted.received.with_label_values(&[event_kind(event)]).inc();
+    }
+
+    /// A record of the ring could not be decoded.
+    pub fn undecodable(&self) {
+        self.counted.undecodable.inc();
+    }
+
+    /// A reader of the stream was too slow.
+    pub fn dropped(&self, sink: &'static str) {
+        self.counted.dropped.with_label_values(&[sink]).inc();
+    }
+
+    /// A process that owned sockets has ended.
+    pub fn exited(&self, process: &Process) {
+        let comm = self.counted.labels.comm(&process.comm);
+        self.counted.exits.with_label_values(&[comm.as_str(), exit_reason(process).as_str()]).inc();
+    }
+
+    /// How full a table is.
+    pub fn set_table(&self, table: &'static str, table_use: TableUse) {
+        self.counted.state().tables.insert(table, table_use);
+    }
+
+    /// Which hooks are attached, and how.
+    pub fn set_hooks(&self, hooks: Vec<HookView>) {
+        self.counted.state().hooks = hooks;
+    }
+
+    /// Counts a verdict.
+    pub fn judged(&self, verdict: &Verdict, view: &VerdictView) {
+        self.counted.judged(verdict, view);
+    }
+
+    /// All of it, in the text format of Prometheus.
+    ///
+    /// # Errors
+    /// If a family is inconsistent, which the tests exclude.
+    pub fn exposition(&self) -> Result<String, prometheus::Error> {
+        TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+}
+
+impl Sink for Arc<Metrics> {
+    fn deliver(&mut self, verdict: &Verdict, view: &Arc<VerdictView>) {
+        self.judged(verdict, view);
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+// === impl Counted ===
+
+impl Counted {
+    fn new() -> Self {
+        let counted = Self {
+            aborts: counters(Name::UpstreamAborts),
+            listener_aborts: counters(Name::ListenerAborts),
+            request_age: ages(Name::AbortRequestAge),
+            idle_close_age: ages(Name::IdleCloseAge),
+            exits: counters(Name::ProcessExits),
+            received: counters(Name::EventsReceived),
+            undecodable: never_fails(prometheus::IntCounter::new("undecodable", "part of events_lost")),
+            dropped: counters(Name::EventsDropped),
+            labels: Labels::default(),
+            state: Mutex::default(),
+        };
+        // What is known beforehand is there from the start, so that rate() sees the first event.
+        for kind in EVENT_KINDS {
+            counted.received.with_label_values(&[kind]);
+        }
+        for sink in SINKS {
+            counted.dropped.with_label_values(&[sink]);
+        }
+        counted.idle_close_age.with_label_values::<&str>(&[]);
+        counted
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing is left half done while the lock is held, so a panic elsewhere does not spoil it.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn judged(&self, verdict: &Verdict, view: &VerdictView) {
+        let age = verdict.connection.since_request_ms.map(|ms| ms / 1000.0);
+        if verdict.cause == Cause::IdleClose {
+            if let Some(age) = age {
+                self.idle_close_age.with_label_values::<&str>(&[]).observe(age);
+            }
+        }
+        if verdict.impact == Impact::None {
+            return;
+        }
+        let (cause, impact) = (verdict.cause.name(), verdict.impact.name());
+        let scope = self.labels.scope(&view.scope);
+        match (verdict.role, &view.upstream, &view.listener) {
+            (Role::Client, Some(upstream), _) => {
+                let upstream = self.labels.upstream(upstream);
+                let by = verdict.by.name();
+                self.aborts.with_label_values(&[upstream.as_str(), &scope, by, cause, impact]).inc();
+                if let Some(age) = age {
+                    self.request_age.with_label_values(&[by, cause]).observe(age);
+                }
+            }
+            (Role::Server, _, Some(listener)) => {
+                let listener = self.labels.listener(listener);
+                self.listener_aborts.with_label_values(&[listener.as_str(), &scope, cause, impact]).inc();
+            }
+            // A view always has the one of its role.
+            _ => {}
+        }
+    }
+}
+
+/// Names of sinks that can drop.
+const SINKS: [&str; 3] = ["socket", "stdout", "demo"];
+
+const EVENT_KINDS: [&str; 7] =
+    ["socket_end", "reset_sent", "listener", "process_exit", "signal", "oom_victim", "snapshot"];
+
+fn event_kind(event: &Event) -> &'static str {
+    match event {
+        Event::SocketEnd(_) => "socket_end",
+        Event::ResetSent(_) => "reset_sent",
+        Event::Listener(_) => "listener",
+        Event::ProcessExit(_) => "process_exit",
+        Event::Signal(_) => "signal",
+        Event::OomVictim(_) => "oom_victim",
+        Event::Existing(_) => "snapshot",
+    }
+}
+
+/// A closed list but for the signals, of which there are 64.
+fn exit_reason(process: &Process) -> String {
+    match process.exit {
+        None => "unknown".to_owned(),
+        Some(exit) if exit.oom => "oom_killed".to_owned(),
+        Some(exit) => match (exit.signal, exit.code) {
+            (Some(signal), _) => signal_name(signal),
+            (None, Some(0)) => "success".to_owned(),
+            (None, Some(_)) => "failure".to_owned(),
+            (None, None) => "unknown".to_owned(),
+        },
+    }
+}
+
+fn counters(name: Name) -> IntCounterVec {
+    let definition = name.definition();
+    never_fails(IntCounterVec::new(Opts::new(definition.name, definition.help), definition.labels))
+}
+
+fn ages(name: Name) -> HistogramVec {
+    let definition = name.definition();
+    let options = HistogramOpts::new(definition.name, definition.help).buckets(AGE_BUCKETS.to_vec());
+    never_fails(HistogramVec::new(options, definition.labels))
+}
+
+/// The library refuses malformed names only, and all of ours are constants that a test makes.
+#[expect(clippy::expect_used, reason = "constant names, each made by a test")]
+fn never_fails<T>(made: Result<T, prometheus::Error>) -> T {
+    made.expect("a well-formed metric")
+}
+
+#[cfg(test)]
+mod tests;

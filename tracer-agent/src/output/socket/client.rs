@@ -1,0 +1,86 @@
+//! The watcher's end of the socket.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use tokio::io::{AsyncWriteExt as _, BufReader};
+use tokio::net::UnixStream;
+
+use super::{MAX_LINE, Read, Request, read_line};
+use crate::output::filter::Filter;
+use crate::output::text::printable;
+use crate::output::view::Line;
+
+/// A connection to a running agent.
+#[derive(Debug)]
+pub struct Client {
+    stream: BufReader<UnixStream>,
+}
+
+/// Why there is no stream, or no more of it.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The caller may do the work itself.
+    #[error("no agent listens on {path}: start one with `rstrace agent`, or name its --socket")]
+    NoAgent { path: PathBuf },
+    #[error("not permitted to open {path}: the socket is its owner's alone, so run this as the agent's user")]
+    NotPermitted { path: PathBuf },
+    #[error("cannot connect to {path}: {source}")]
+    Connect { path: PathBuf, source: io::Error },
+    #[error("the stream of the agent broke: {0}")]
+    Broken(#[source] io::Error),
+    #[error("the agent has ended")]
+    Ended,
+    #[error("the agent sent what this version cannot read ({0}): use the same version for both")]
+    Unreadable(String),
+    #[error("the agent refused: {0}")]
+    Refused(String),
+}
+
+impl Client {
+    /// Connects to the agent at that socket.
+    ///
+    /// # Errors
+    /// [`ClientError::NoAgent`] if nobody listens there.
+    pub async fn connect(path: &Path) -> Result<Self, ClientError> {
+        let stream = UnixStream::connect(path).await.map_err(|source| {
+            let path = path.to_owned();
+            match source.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::NoAgent { path },
+                io::ErrorKind::PermissionDenied => ClientError::NotPermitted { path },
+                _ => ClientError::Connect { path, source },
+            }
+        })?;
+        Ok(Self { stream: BufReader::new(stream) })
+    }
+
+    /// Asks for the live stream; [`Client::next_line`] reads it.
+    ///
+    /// # Errors
+    /// If the agent has gone.
+    pub async fn watch(&mut self, filter: Filter) -> Result<(), ClientError> {
+        let mut request = serde_json::to_string(&Request::watch(filter))
+            .map_err(|error| ClientError::Unreadable(error.to_string()))?;
+        request.push('\n');
+        self.stream.write_all(request.as_bytes()).await.map_err(ClientError::Broken)
+    }
+
+    /// The next line, and as it came; None if the agent has ended the stream.
+    ///
+    /// # Errors
+    /// If the stream breaks, the agent refuses, or it speaks another version.
+    pub async fn next_line(&mut self) -> Result<Option<(Line, String)>, ClientError> {
+        let bytes = match read_line(&mut self.stream, MAX_LINE).await {
+            Ok(Read::Line(bytes)) => bytes,
+            Ok(Read::Ended) => return Ok(None),
+            Ok(Read::TooLong) => return Err(ClientError::Unreadable("a line of more than 1 MiB".to_owned())),
+            Err(error) => return Err(ClientError::Broken(error)),
+        };
+        let unreadable = |error: String| ClientError::Unreadable(printable(&error).into_owned());
+        let text = String::from_utf8(bytes).map_err(|error| unreadable(error.to_string()))?;
+        match Line::parse(&text).map_err(|error| unreadable(error.to_string()))? {
+            Line::Error(refusal) => Err(ClientError::Refused(printable(&refusal.error).into_owned())),
+            line => Ok(Some((line, text))),
+        }
+    }
+}

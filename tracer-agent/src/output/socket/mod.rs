@@ -1,0 +1,69 @@
+//! The unix socket of the agent: what is said on it, and by whom.
+//!
+//! The client sends one line, `{"schema":1,"want":"watch","filter":{…}}`, and reads lines of JSON until it has
+//! enough: `ready` first, then verdicts, or a single `error`. Whoever may open the socket may see everything:
+//! it belongs to its owner alone (0600).
+
+mod client;
+mod server;
+
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _};
+
+pub use client::{Client, ClientError};
+pub use server::{BindError, Server};
+
+use super::filter::Filter;
+use super::view::SCHEMA;
+
+/// Where an agent listens unless told otherwise.
+pub const DEFAULT_PATH: &str = "/run/rstrace/rstrace.sock";
+
+/// Longest request line. A filter with a thousand upstreams fits.
+const MAX_REQUEST: u64 = 64 * 1024;
+/// Longest line that a client reads; evidence and names are short.
+const MAX_LINE: u64 = 1024 * 1024;
+
+/// The one line that a client sends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Request {
+    schema: u32,
+    want: Want,
+    #[serde(default)]
+    filter: Filter,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Want {
+    Watch,
+}
+
+impl Request {
+    fn watch(filter: Filter) -> Self {
+        Self { schema: SCHEMA, want: Want::Watch, filter }
+    }
+}
+
+/// A line, as far as it came.
+enum Read {
+    Line(Vec<u8>),
+    /// Ended in the middle of a line, or before one.
+    Ended,
+    TooLong,
+}
+
+async fn read_line<R: AsyncBufRead + Unpin>(reader: &mut R, limit: u64) -> std::io::Result<Read> {
+    let mut line = Vec::new();
+    let read = reader.take(limit).read_until(b'\n', &mut line).await?;
+    Ok(if line.pop_if(|b| *b == b'\n').is_some() {
+        Read::Line(line)
+    } else if read as u64 == limit {
+        Read::TooLong
+    } else {
+        Read::Ended
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,340 @@
+//! The lines of the live stream: one JSON object each, with the keys and the order of the contract.
+//!
+//! Built from a [`Verdict`] and from what only the host knows (names of cgroups, of reset reasons, of network
+//! namespaces), so that a line needs nothing else to be understood. It can be read back: `watch` shows as text
+//! what an agent sent as JSON.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::text::printable_json;
+use crate::enrich::container::Container;
+use crate::event::{Process, Role};
+use crate::verdict::{By, Cause, Confidence, How, Impact, Verdict, signal_name};
+
+/// Goes up when a key changes its meaning or goes away; new keys do not count.
+pub const SCHEMA: u32 = 1;
+
+/// What only the host knows.
+pub trait Names {
+    /// Path of the cgroup of a process.
+    fn cgroup(&self, process: &Process) -> Option<String>;
+    /// Name of a number of the running kernel's `enum sk_rst_reason`.
+    fn reset_reason(&self, number: u32) -> Option<String>;
+    /// Whose network a namespace is: `host`, or a container.
+    fn scope(&self, netns: u32) -> String;
+}
+
+/// Where and on what clock the verdicts were made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    pub host: String,
+    /// `CLOCK_REALTIME` minus `CLOCK_MONOTONIC`, nanoseconds.
+    pub clock_offset_ns: i64,
+}
+
+/// What a line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    Ready,
+    Verdict,
+    Omitted,
+    Error,
+}
+
+/// One verdict as the contract spells it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VerdictView {
+    pub schema: u32,
+    pub kind: Kind,
+    #[serde(with = "nanoseconds")]
+    pub time: Timestamp,
+    pub host: String,
+    pub netns: u32,
+    pub scope: String,
+    pub role: Role,
+    pub upstream: Option<String>,
+    pub listener: Option<String>,
+    pub local: String,
+    pub peer: String,
+    pub by: By,
+    pub cause: Cause,
+    pub impact: Impact,
+    pub confidence: Confidence,
+    pub alternatives: Vec<Cause>,
+    pub how: How,
+    pub rst_reason: Option<String>,
+    pub owner: Option<OwnerView>,
+    pub culprit: Option<CulpritView>,
+    pub connection: ConnectionView,
+    pub evidence: Vec<String>,
+    pub summary: String,
+}
+
+/// The process of the socket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnerView {
+    pub pid: u32,
+    pub comm: String,
+    pub cgroup: Option<String>,
+    pub container: Option<String>,
+}
+
+/// The process whose action or end is the cause.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CulpritView {
+    pub pid: u32,
+    pub comm: String,
+    pub exit: Option<ExitView>,
+    pub killed_by: Option<ProcessView>,
+}
+
+/// How a process ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExitView {
+    pub code: Option<u8>,
+    pub signal: Option<String>,
+    pub oom: bool,
+}
+
+/// A process, by what `ps` calls it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessView {
+    pub pid: u32,
+    pub comm: String,
+}
+
+/// Figures of the connection.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConnectionView {
+    pub cookie: u64,
+    pub age_ms: Option<f64>,
+    pub bytes_sent: Option<u64>,
+    pub bytes_received: u64,
+    pub since_request_ms: Option<f64>,
+    pub reused: Option<bool>,
+    pub retransmits: u32,
+    pub srtt_us: Option<u32>,
+}
+
+/// First line of a stream: every hook is attached, whatever happens from now on is seen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ready {
+    pub schema: u32,
+    pub kind: Kind,
+    #[serde(with = "nanoseconds")]
+    pub time: Timestamp,
+    pub host: String,
+    pub version: String,
+    pub hooks: Vec<HookView>,
+}
+
+/// A hook, and how it came to be attached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HookView {
+    pub hook: String,
+    /// `tp_btf`, `fentry`, `kprobe`, …; null if it is not attached.
+    pub how: Option<String>,
+    pub attached: bool,
+}
+
+/// Lines that were left out of a stream, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Omitted {
+    pub schema: u32,
+    pub kind: Kind,
+    pub count: u64,
+    pub why: String,
+}
+
+/// Why there will be no stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    pub schema: u32,
+    pub kind: Kind,
+    pub error: String,
+}
+
+/// Any line of a stream, read back.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Line {
+    Ready(Ready),
+    Verdict(Box<VerdictView>),
+    Omitted(Omitted),
+    Error(Refusal),
+}
+
+// === impl VerdictView ===
+
+impl VerdictView {
+    #[must_use]
+    pub fn new(verdict: &Verdict, names: &dyn Names, origin: &Origin) -> Self {
+        Self {
+            schema: SCHEMA,
+            kind: Kind::Verdict,
+            time: wall_time(verdict.ktime_ns, origin.clock_offset_ns),
+            host: origin.host.clone(),
+            netns: verdict.tuple.netns,
+            scope: names.scope(verdict.tuple.netns),
+            role: verdict.role,
+            upstream: verdict.upstream().map(|a| a.to_string()),
+            listener: verdict.listener().map(|a| a.to_string()),
+            local: verdict.tuple.local.to_string(),
+            peer: verdict.tuple.peer.to_string(),
+            by: verdict.by,
+            cause: verdict.cause,
+            impact: verdict.impact,
+            confidence: verdict.confidence,
+            alternatives: verdict.alternatives.clone(),
+            how: verdict.how,
+            rst_reason: verdict.rst_reason.map(|n| names.reset_reason(n).unwrap_or_else(|| n.to_string())),
+            owner: verdict.owner.as_ref().map(|p| OwnerView::new(p, names)),
+            culprit: verdict.culprit.as_ref().map(|c| CulpritView {
+                pid: c.process.tgid,
+                comm: c.process.comm.clone(),
+                exit: c.exit.map(|exit| ExitView {
+                    code: exit.code,
+                    signal: exit.signal.map(signal_name),
+                    oom: exit.oom,
+                }),
+                killed_by: c.killed_by.as_ref().map(ProcessView::new),
+            }),
+            connection: ConnectionView {
+                cookie: verdict.connection.cookie,
+                age_ms: verdict.connection.age_ms.map(to_the_microsecond),
+                bytes_sent: verdict.connection.bytes_sent,
+                bytes_received: verdict.connection.bytes_received,
+                since_request_ms: verdict.connection.since_request_ms.map(to_the_microsecond),
+                reused: verdict.connection.reused,
+                retransmits: verdict.connection.retransmits,
+                srtt_us: verdict.connection.srtt_us,
+            },
+            evidence: verdict.evidence.clone(),
+            summary: verdict.summary.clone(),
+        }
+    }
+
+    /// The line, without its line feed.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        json_line(self)
+    }
+}
+
+impl OwnerView {
+    fn new(process: &Process, names: &dyn Names) -> Self {
+        let cgroup = names.cgroup(process);
+        let container = cgroup.as_deref().and_then(Container::from_cgroup).map(|c| c.id);
+        Self { pid: process.tgid, comm: process.comm.clone(), cgroup, container }
+    }
+}
+
+impl ProcessView {
+    fn new(process: &Process) -> Self {
+        Self { pid: process.tgid, comm: process.comm.clone() }
+    }
+}
+
+// === impl Ready, Omitted, Refusal ===
+
+impl Ready {
+    #[must_use]
+    pub fn new(ktime_ns: u64, origin: &Origin, hooks: Vec<HookView>) -> Self {
+        Self {
+            schema: SCHEMA,
+            kind: Kind::Ready,
+            time: wall_time(ktime_ns, origin.clock_offset_ns),
+            host: origin.host.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            hooks,
+        }
+    }
+
+    /// The line, without its line feed.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        json_line(self)
+    }
+}
+
+impl Omitted {
+    #[must_use]
+    pub fn new(count: u64, why: impl Into<String>) -> Self {
+        Self { schema: SCHEMA, kind: Kind::Omitted, count, why: why.into() }
+    }
+
+    /// The line, without its line feed.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        json_line(self)
+    }
+}
+
+impl Refusal {
+    #[must_use]
+    pub fn new(error: impl Into<String>) -> Self {
+        Self { schema: SCHEMA, kind: Kind::Error, error: error.into() }
+    }
+
+    /// The line, without its line feed.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        json_line(self)
+    }
+}
+
+// === impl Line ===
+
+impl Line {
+    /// Reads a line back; keys that it does not know are passed over.
+    ///
+    /// # Errors
+    /// If it is no line of this schema.
+    pub fn parse(line: &str) -> Result<Self, serde_json::Error> {
+        #[derive(Deserialize)]
+        struct Head {
+            kind: Kind,
+        }
+        Ok(match serde_json::from_str::<Head>(line)?.kind {
+            Kind::Ready => Self::Ready(serde_json::from_str(line)?),
+            Kind::Verdict => Self::Verdict(serde_json::from_str(line)?),
+            Kind::Omitted => Self::Omitted(serde_json::from_str(line)?),
+            Kind::Error => Self::Error(serde_json::from_str(line)?),
+        })
+    }
+}
+
+fn json_line<T: Serialize>(value: &T) -> String {
+    // Only a map with keys that are no strings, or a failing Serialize, could fail here: neither exists.
+    printable_json(serde_json::to_string(value).unwrap_or_default())
+}
+
+/// Wall time of a kernel event. Every sum of the two lies within what a timestamp can say.
+fn wall_time(ktime_ns: u64, clock_offset_ns: i64) -> Timestamp {
+    Timestamp::from_nanosecond(i128::from(ktime_ns) + i128::from(clock_offset_ns))
+        .unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+/// So that 1204.1 does not become 1204.1000000000001.
+fn to_the_microsecond(milliseconds: f64) -> f64 {
+    (milliseconds * 1000.0).round() / 1000.0
+}
+
+/// RFC 3339 in UTC with all nine digits, so that lines sort as text.
+mod nanoseconds {
+    use jiff::Timestamp;
+    use serde::{Deserialize as _, Deserializer, Serializer, de};
+
+    pub fn serialize<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{time:.9}"))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+#[path = "view_tests.rs"]
+mod tests;

@@ -1,0 +1,102 @@
+use std::net::SocketAddr;
+
+use proptest::prelude::*;
+use serde_json::Value;
+
+use super::*;
+use crate::output::fixture;
+
+const CONTRACT: &str = r#"{"schema":1,"kind":"verdict","time":"2026-11-20T12:03:07.412345678Z","host":"gw-1","netns":4026532246,"scope":"host","role":"client","upstream":"10.0.3.7:9000","listener":null,"local":"10.0.1.2:43210","peer":"10.0.3.7:9000","by":"upstream","cause":"oom_killed","impact":"request_lost","confidence":"proven","alternatives":[],"how":"fin_received","rst_reason":null,"owner":{"pid":812,"comm":"nginx","cgroup":"/system.slice/nginx.service","container":null},"culprit":{"pid":4242,"comm":"php-fpm","exit":{"code":null,"signal":"SIGKILL","oom":true},"killed_by":null},"connection":{"cookie":9182,"age_ms":5210.2,"bytes_sent":312,"bytes_received":0,"since_request_ms":1204.1,"reused":true,"retransmits":0,"srtt_us":180},"evidence":["php-fpm[4242] ended by SIGKILL"],"summary":"nginx[812] lost a request"}"#;
+
+#[test]
+fn a_verdict_is_spelled_as_the_contract_says() {
+    assert_eq!(fixture::view(&fixture::oom_killed()).to_json(), CONTRACT);
+}
+
+#[test]
+fn what_is_not_known_is_null_and_no_key_goes_missing() {
+    let mut verdict = fixture::oom_killed();
+    verdict.role = Role::Server;
+    verdict.owner = None;
+    verdict.culprit = None;
+    verdict.connection.age_ms = None;
+    verdict.connection.bytes_sent = None;
+    let json: Value = serde_json::from_str(&fixture::view(&verdict).to_json()).unwrap();
+    for key in ["upstream", "owner", "culprit", "rst_reason"] {
+        assert_eq!(json.get(key), Some(&Value::Null), "{key}");
+    }
+    assert_eq!(json["listener"], "10.0.1.2:43210");
+    assert_eq!(json["connection"].get("age_ms"), Some(&Value::Null));
+    assert_eq!(json.as_object().unwrap().len(), 23);
+}
+
+#[test]
+fn ipv6_addresses_stand_in_brackets() {
+    let mut verdict = fixture::oom_killed();
+    verdict.tuple.peer = "[2001:db8::7]:9000".parse::<SocketAddr>().unwrap();
+    let view = fixture::view(&verdict);
+    assert_eq!(view.upstream.as_deref(), Some("[2001:db8::7]:9000"));
+}
+
+#[test]
+fn the_reset_reason_has_the_kernels_name_or_else_its_number() {
+    let mut verdict = fixture::oom_killed();
+    verdict.rst_reason = Some(fixture::KNOWN_REASON);
+    assert_eq!(fixture::view(&verdict).rst_reason.as_deref(), Some("NO_SOCKET"));
+    verdict.rst_reason = Some(77);
+    assert_eq!(fixture::view(&verdict).rst_reason.as_deref(), Some("77"));
+}
+
+#[test]
+fn the_container_comes_from_the_cgroup() {
+    let mut verdict = fixture::oom_killed();
+    if let Some(owner) = &mut verdict.owner {
+        owner.cgroup_id = fixture::CONTAINER_CGROUP;
+    }
+    let owner = fixture::view(&verdict).owner.unwrap();
+    assert_eq!(owner.container.as_deref(), Some("ab".repeat(32).as_str()));
+}
+
+#[test]
+fn control_characters_do_not_leave_in_json() {
+    let mut verdict = fixture::oom_killed();
+    if let Some(owner) = &mut verdict.owner {
+        owner.comm = "a\u{1b}[2J\u{9b}\u{7f}\"".to_owned();
+    }
+    let line = fixture::view(&verdict).to_json();
+    assert!(!line.contains(char::is_control), "{line}");
+    let Line::Verdict(back) = Line::parse(&line).unwrap() else { panic!("no verdict: {line}") };
+    assert_eq!(back.owner.unwrap().comm, "a\u{1b}[2J\u{9b}\u{7f}\"");
+}
+
+#[test]
+fn the_other_lines_say_what_they_are() {
+    let origin = fixture::origin();
+    let hooks = vec![HookView { hook: "tcp_fin".to_owned(), how: None, attached: false }];
+    let ready = Ready::new(fixture::KTIME, &origin, hooks);
+    assert_eq!(
+        ready.to_json(),
+        format!(
+            r#"{{"schema":1,"kind":"ready","time":"2026-11-20T12:03:07.412345678Z","host":"gw-1","version":"{}","hooks":[{{"hook":"tcp_fin","how":null,"attached":false}}]}}"#,
+            env!("CARGO_PKG_VERSION")
+        )
+    );
+    let omitted = Omitted::new(7, "slow reader");
+    assert_eq!(omitted.to_json(), r#"{"schema":1,"kind":"omitted","count":7,"why":"slow reader"}"#);
+    assert_eq!(Line::parse(&ready.to_json()).unwrap(), Line::Ready(ready));
+    assert_eq!(Line::parse(&omitted.to_json()).unwrap(), Line::Omitted(omitted));
+    assert!(Line::parse(r#"{"kind":"tale"}"#).is_err());
+    assert!(Line::parse("").is_err());
+}
+
+proptest! {
+    #[test]
+    fn every_clock_gives_a_time_that_reads_back(ktime in any::<u64>(), offset in any::<i64>()) {
+        let mut verdict = fixture::oom_killed();
+        verdict.ktime_ns = ktime;
+        let origin = Origin { clock_offset_ns: offset, ..fixture::origin() };
+        let view = VerdictView::new(&verdict, &fixture::FixedNames, &origin);
+        prop_assert_eq!(view.time.as_nanosecond(), i128::from(ktime) + i128::from(offset));
+        prop_assert_eq!(Line::parse(&view.to_json()).unwrap(), Line::Verdict(Box::new(view)));
+    }
+}
