@@ -4,11 +4,11 @@
 //! The target has no prebuilt `core` in a rustup toolchain, so this file first looks for a toolchain that can
 //! produce one; aya-build then runs the inner cargo. It installs nothing: whatever is missing is an error that
 //! names the one command that fixes it.
-#![expect(clippy::print_stdout, reason = "standard output is how a build script talks to cargo")]
 
 use std::env;
 use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -121,16 +121,43 @@ fn select_toolchain(target: &str, out_dir: &Path) -> Result<BpfToolchain> {
         return Ok(BpfToolchain { name, build_core, bin_dir: None });
     }
     let rustc = env::var_os("RUSTC").context("RUSTC is not set")?;
-    let cargo = env::var_os("CARGO").context("CARGO is not set")?;
     let source = CoreSource::find(Path::new(&rustc), target).with_context(|| {
         format!("no Rust toolchain here can build the kernel programs (target {target}): run `./dev setup`")
     })?;
-    let directory = source.toolchain_dir(out_dir, Path::new(&cargo))?;
+    let (directory, build_core) = match source {
+        CoreSource::RustSrc(sysroot) => (sysroot, true),
+        CoreSource::Debian => (wrap_debian(out_dir)?, false),
+    };
     Ok(BpfToolchain {
         name: path_text(&directory)?.to_owned(),
-        build_core: matches!(source, CoreSource::RustSrc(_)),
+        build_core,
         bin_dir: Some(directory.join("bin")),
     })
+}
+
+/// aya-ebpf needs unstable features, which a released rustc offers only under RUSTC_BOOTSTRAP; set in the
+/// environment, that variable would also make aya-build compile `core`, so a wrapper sets it behind its back.
+fn wrap_debian(out_dir: &Path) -> Result<PathBuf> {
+    let directory = out_dir.join("debian-toolchain");
+    let bin = directory.join("bin");
+    fs::create_dir_all(&bin).with_context(|| format!("cannot create {}", bin.display()))?;
+    let rustc = bin.join("rustc");
+    let script = format!("#!/bin/sh\nRUSTC_BOOTSTRAP=1 exec {} \"$@\"\n", toolchain::DEBIAN_RUSTC);
+    // Cargo compiles everything again when its compiler is newer than what it compiled.
+    if fs::read_to_string(&rustc).ok().as_ref() != Some(&script) {
+        fs::write(&rustc, script).with_context(|| format!("cannot write {}", rustc.display()))?;
+        fs::set_permissions(&rustc, fs::Permissions::from_mode(0o755))?;
+    }
+
+    // A toolchain directory without a cargo makes rustup look for one elsewhere, nightly's first.
+    let link = bin.join("cargo");
+    let cargo = PathBuf::from(env::var_os("CARGO").context("CARGO is not set")?);
+    if fs::read_link(&link).ok().as_deref() != Some(cargo.as_path()) {
+        // It may be absent, or a link to a cargo that has moved since.
+        let _ = fs::remove_file(&link);
+        symlink(&cargo, &link).with_context(|| format!("cannot link {}", link.display()))?;
+    }
+    Ok(directory)
 }
 
 fn find_linker(workspace: &Path, linker_variable: &str) -> Result<PathBuf> {

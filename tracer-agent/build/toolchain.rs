@@ -3,11 +3,8 @@
 //! there is one: the two must not disagree.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-
-use anyhow::{Context as _, Result};
 
 /// Debian's compiler, which a rustup toolchain may hide in `PATH`.
 pub(crate) const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
@@ -31,14 +28,6 @@ impl CoreSource {
             .or_else(|| nightly().filter(|sysroot| has_rust_src(sysroot)))
             .map(Self::RustSrc)
             .or_else(|| has_prebuilt_core(target).then_some(Self::Debian))
-    }
-
-    /// A directory that `rustup run` accepts as a toolchain; for Debian's compiler it is made in `scratch`.
-    pub(crate) fn toolchain_dir(&self, scratch: &Path, cargo: &Path) -> Result<PathBuf> {
-        match self {
-            Self::RustSrc(sysroot) => Ok(sysroot.clone()),
-            Self::Debian => wrap_debian(scratch.join("debian-toolchain"), cargo),
-        }
     }
 }
 
@@ -72,27 +61,4 @@ fn has_prebuilt_core(target: &str) -> bool {
             entry.is_ok_and(|entry| entry.file_name().as_encoded_bytes().starts_with(b"libcore-"))
         })
     })
-}
-
-/// aya-ebpf needs unstable features, which a released rustc offers only under RUSTC_BOOTSTRAP; set in the
-/// environment, that variable would also make aya-build compile `core`, so a wrapper sets it behind its back.
-fn wrap_debian(directory: PathBuf, cargo: &Path) -> Result<PathBuf> {
-    let bin = directory.join("bin");
-    fs::create_dir_all(&bin).with_context(|| format!("cannot create {}", bin.display()))?;
-    let rustc = bin.join("rustc");
-    let script = format!("#!/bin/sh\nRUSTC_BOOTSTRAP=1 exec {DEBIAN_RUSTC} \"$@\"\n");
-    // Cargo compiles everything again when its compiler is newer than what it compiled.
-    if fs::read_to_string(&rustc).ok().as_ref() != Some(&script) {
-        fs::write(&rustc, script).with_context(|| format!("cannot write {}", rustc.display()))?;
-        fs::set_permissions(&rustc, fs::Permissions::from_mode(0o755))?;
-    }
-
-    // A toolchain directory without a cargo makes rustup look for one elsewhere, nightly's first.
-    let link = bin.join("cargo");
-    if fs::read_link(&link).ok().as_deref() != Some(cargo) {
-        // It may be absent, or a link to a cargo that has moved since.
-        let _ = fs::remove_file(&link);
-        symlink(cargo, &link).with_context(|| format!("cannot link {}", link.display()))?;
-    }
-    Ok(directory)
 }
