@@ -2,7 +2,14 @@
 //!
 //! The data path is the layout: `kernel` (hooks, ring, maps) -> `event` (decoded records) -> `table` (what is
 //! remembered) -> `verdict` (rules) -> `output` (lines, metrics). The left never knows the right; `event`,
-//! `table` and `verdict` are pure.
+//! `table` and `verdict` are pure. `agent` is the loop that joins them, `command` what can be typed.
 
+pub mod agent;
+pub mod cli;
+pub mod command;
+pub mod enrich;
 pub mod event;
 pub mod kernel;
+pub mod output;
+pub mod table;
+pub mod verdict;

@@ -1,9 +1,6 @@
 //! Loads the object and attaches what can be attached. Every program loads on its own and may be missing; only
 //! the required ones end the start.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
-
 use aya::maps::{Array, MapData};
 use aya::programs::{BtfTracePoint, FEntry, KProbe, Program, ProgramError};
 use aya::{Btf, Ebpf, EbpfLoader, VerifierLogLevel, include_bytes_aligned};
@@ -36,6 +33,7 @@ pub struct Kernel {
     pub hooks: Vec<HookStatus>,
     config: Array<MapData, u32>,
     flags: u32,
+    vantage: Option<u32>,
     /// Ticks of the kernel's jiffies in a second.
     pub hz: u32,
 }
@@ -92,7 +90,7 @@ impl Kernel {
         let config = Array::try_from(take(&mut ebpf, "CONFIG")?)
             .map_err(|source| LoadError::Map { map: "CONFIG", source })?;
         let mut kernel =
-            Self { ebpf, layout, support, hooks: Vec::new(), config, flags: 0, hz: clock::jiffies_per_second() };
+            Self { ebpf, layout, support, hooks: Vec::new(), config, flags: 0, vantage: options.vantage, hz: clock::jiffies_per_second() };
         let existing = kernel.attach_all(&btf)?;
         drop(btf);
         clock::give_memory_back();
@@ -151,16 +149,10 @@ impl Kernel {
         Ok(())
     }
 
-    /// Name of a number of the running kernel's `enum sk_rst_reason`.
+    /// The one namespace that is looked at.
     #[must_use]
-    pub fn reset_reasons(&self) -> &BTreeMap<u32, String> {
-        &self.layout.reset_reasons
-    }
-
-    /// Where the kernel's types were read from.
-    #[must_use]
-    pub fn btf_path(&self) -> PathBuf {
-        self.support.btf.clone()
+    pub fn vantage(&self) -> Option<u32> {
+        self.vantage
     }
 }
 

@@ -11,12 +11,13 @@ mod hooks;
 mod loader;
 pub mod netns;
 mod offsets;
+pub mod own_use;
 mod ring;
 mod snapshot;
 mod support;
 
 pub use counters::{Counters, CountersError, ProgramRun};
-pub use hooks::{Attachment, HOOKS, Hook, HookStatus, Way, ways};
+pub use hooks::{Hook, HookStatus, Way};
 pub use loader::{Kernel, LoadError, Options};
 pub use offsets::{Layout, OffsetsError};
 pub use ring::{Ring, RingError};

@@ -25,7 +25,9 @@ pub struct RingError(#[from] io::Error);
 impl Ring {
     pub(super) fn new(map: Map) -> io::Result<Self> {
         let ring = RingBuf::try_from(map).map_err(|e: MapError| io::Error::other(e))?;
-        Ok(Self { fd: AsyncFd::with_interest(ring, Interest::READABLE)? })
+        // SAFETY: the ring owns its file descriptor, which stays the same and open for as long as it lives.
+        let fd = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE)? };
+        Ok(Self { fd })
     }
 
     /// Waits until there are records and hands up to a batch of them to `take`. Returns whether it was a full

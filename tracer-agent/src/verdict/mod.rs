@@ -4,6 +4,8 @@
 //! [`Verdict`]. One ordered list of small rules, the first that matches wins, the last is `unknown`.
 
 mod cause;
+#[cfg(test)]
+mod causes_doc;
 mod rules;
 mod signal;
 mod story;
@@ -14,7 +16,7 @@ use std::net::SocketAddr;
 pub use cause::{By, Cause, Confidence, How, Impact};
 pub use rules::{RULES, Rule, judge};
 pub use signal::signal_name;
-pub use story::{LastListener, Signalled, Story};
+pub use story::Story;
 
 use crate::event::{Exit, Process, Role, Tuple};
 

@@ -1,0 +1,115 @@
+//! What the outputs ask of the host: names of cgroups, of reset reasons, of scopes; and the kernel's counters.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::enrich::container::Container;
+use crate::event::Process;
+use crate::kernel::cgroup::Cgroups;
+use crate::kernel::{Kernel, netns, own_use};
+use crate::output::metrics::{KernelSnapshot, ProcessUse, ProgramUse, Source};
+use crate::output::view::{HookView, Names};
+
+/// Scopes remembered; a host has some hundreds of network namespaces.
+const SCOPES: usize = 4096;
+/// The scope of what runs in no container.
+const HOST_SCOPE: &str = "host";
+
+/// Answers for this host.
+pub struct Host {
+    name: String,
+    own_netns: u32,
+    reset_reasons: BTreeMap<u32, String>,
+    hooks: Vec<HookView>,
+    kernel: Arc<Mutex<Kernel>>,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    cgroups: Cgroups,
+    /// Container whose network a namespace is, learned from the processes in it.
+    scopes: BTreeMap<u32, String>,
+}
+
+impl Host {
+    #[must_use]
+    pub fn new(kernel: Arc<Mutex<Kernel>>) -> Self {
+        let (reset_reasons, hooks) = {
+            let kernel = super::lock(&kernel);
+            (kernel.layout.reset_reasons.clone(), super::hook_views(&kernel.hooks))
+        };
+        let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        Self { name, own_netns: netns::own(), reset_reasons, hooks, kernel, seen: Mutex::default() }
+    }
+
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    #[must_use]
+    pub fn hooks(&self) -> Vec<HookView> {
+        self.hooks.clone()
+    }
+
+    fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Names for Host {
+    fn cgroup(&self, process: &Process) -> Option<String> {
+        let mut seen = self.seen();
+        let path = seen.cgroups.of(process)?;
+        if process.netns != 0 && process.netns != self.own_netns && seen.scopes.len() < SCOPES {
+            if let Some(container) = Container::from_cgroup(&path) {
+                seen.scopes.insert(process.netns, container.short_id().to_owned());
+            }
+        }
+        Some(path)
+    }
+
+    fn reset_reason(&self, number: u32) -> Option<String> {
+        self.reset_reasons.get(&number).cloned()
+    }
+
+    fn scope(&self, netns: u32) -> String {
+        self.seen().scopes.get(&netns).cloned().unwrap_or_else(|| HOST_SCOPE.to_owned())
+    }
+}
+
+impl Source for Arc<Host> {
+    fn snapshot(&self) -> KernelSnapshot {
+        let counters = match super::lock(&self.kernel).counters() {
+            Ok(counters) => counters,
+            Err(error) => {
+                tracing::error!("{error}");
+                return KernelSnapshot::default();
+            }
+        };
+        let run = counters.programs.iter().filter(|p| p.runs > 0);
+        KernelSnapshot {
+            upstreams: counters.upstreams,
+            tally: counters.tally,
+            recursion_misses: counters.programs.iter().map(|p| p.recursion_misses).sum(),
+            programs: run
+                .map(|p| ProgramUse {
+                    name: p.name.to_owned(),
+                    runs: p.runs,
+                    seconds: p.nanoseconds as f64 / 1e9,
+                })
+                .collect(),
+            process: own_use::read().map(|used| ProcessUse {
+                resident_bytes: used.resident_bytes,
+                cpu_seconds: used.cpu_seconds,
+                open_fds: used.open_fds,
+                start_time_seconds: used.start_time_seconds,
+            }),
+        }
+    }
+
+    fn scope(&self, netns: u32) -> String {
+        Names::scope(&**self, netns)
+    }
+}

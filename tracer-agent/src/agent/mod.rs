@@ -1,0 +1,201 @@
+//! The agent at work: one loop that takes events from the ring, keeps the tables, judges, and delivers.
+//!
+//! It joins the rooms and has no opinions: loading is `kernel`'s, remembering `table`'s, judging `verdict`'s,
+//! spelling `output`'s.
+
+mod host;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::event::{DecodeError, Event, SocketEnd};
+use crate::kernel::{self, Kernel, LoadError, Options, Ring, RingError, clock};
+use crate::output::http::Health;
+use crate::output::hub::Hub;
+use crate::output::metrics::{Metrics, TableUse};
+use crate::output::view::HookView;
+use crate::output::{Origin, Ready, Sink, VerdictView};
+use crate::table::{Settings, Tables};
+use crate::verdict::{Story, judge};
+
+pub use host::Host;
+
+/// Between two looks at what has expired, and two signs of life.
+const TICK: Duration = Duration::from_secs(1);
+
+/// The loaded programs and all that works with them.
+pub struct Agent {
+    ring: Ring,
+    tables: Tables,
+    host: Arc<Host>,
+    metrics: Arc<Metrics>,
+    hub: Hub,
+    health: Arc<Health>,
+    origin: Origin,
+}
+
+impl Agent {
+    /// Loads the programs and reads what exists. From its return on, everything is seen.
+    ///
+    /// # Errors
+    /// If the host does not support or permit it, or a required hook cannot be attached.
+    pub fn start(options: &Options) -> Result<Self, LoadError> {
+        let (kernel, ring, existing) = Kernel::load(options)?;
+        let settings = Settings { hz: kernel.hz, vantage: kernel.vantage().is_some() };
+        let mut tables = Tables::new(settings);
+        for socket in existing {
+            tables.apply(Event::Existing(socket));
+        }
+        let kernel = Arc::new(Mutex::new(kernel));
+        let host = Arc::new(Host::new(Arc::clone(&kernel)));
+        let metrics = Arc::new(Metrics::default());
+        let hub = Hub::default();
+        connect(&kernel, &host, &metrics, &hub);
+        let health = Arc::new(Health::default());
+        health.set_ready();
+        let origin = Origin { host: host.name().to_owned(), clock_offset_ns: clock::wall_offset_ns() };
+        Ok(Self { ring, tables, host, metrics, hub, health, origin })
+    }
+
+    #[must_use]
+    pub fn hub(&self) -> Hub {
+        self.hub.clone()
+    }
+
+    #[must_use]
+    pub fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.metrics)
+    }
+
+    #[must_use]
+    pub fn health(&self) -> Arc<Health> {
+        Arc::clone(&self.health)
+    }
+
+    /// Makes the first line of a stream, whenever one begins.
+    #[must_use]
+    pub fn ready(&self) -> impl Fn() -> Ready + Clone + Send + Sync + 'static {
+        let host = Arc::clone(&self.host);
+        move || {
+            let origin = Origin { host: host.name().to_owned(), clock_offset_ns: clock::wall_offset_ns() };
+            Ready::new(clock::monotonic_ns(), &origin, host.hooks())
+        }
+    }
+
+    /// Works until it is dropped.
+    ///
+    /// # Errors
+    /// If the ring buffer can no longer be waited for.
+    pub async fn run(mut self) -> Result<(), RingError> {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut records = Vec::new();
+        loop {
+            let due = self.due();
+            let more = tokio::select! {
+                read = self.ring.read(|record| records.push(record)) => read?,
+                () = tokio::time::sleep_until(due) => false,
+                _ = tick.tick() => {
+                    self.housekeeping();
+                    false
+                }
+            };
+            for record in records.drain(..) {
+                self.take(record);
+            }
+            self.settle();
+            if more {
+                // The ring is never empty during a flood; the readers of the stream need their turns too.
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    fn take(&mut self, record: Result<Event, DecodeError>) {
+        let event = match record {
+            Ok(event) => event,
+            Err(error) => {
+                self.metrics.undecodable();
+                tracing::warn!("a record of the ring buffer was refused: {error}");
+                return;
+            }
+        };
+        self.metrics.received(&event);
+        if let Event::ProcessExit(exit) = &event {
+            self.metrics.exited(&exit.process);
+        }
+        if let Some(end) = self.tables.apply(event) {
+            self.judge(&end);
+        }
+    }
+
+    fn settle(&mut self) {
+        let now = clock::monotonic_ns();
+        while let Some(end) = self.tables.settled(now) {
+            self.judge(&end);
+        }
+    }
+
+    fn judge(&mut self, end: &SocketEnd) {
+        let Some(verdict) = Story::gather(&self.tables, end).and_then(|story| judge(&story)) else { return };
+        let view = Arc::new(VerdictView::new(&verdict, &*self.host, &self.origin));
+        self.metrics.deliver(&verdict, &view);
+        self.hub.deliver(&verdict, &view);
+    }
+
+    /// When the next ended connection has waited long enough.
+    fn due(&self) -> Instant {
+        let now = clock::monotonic_ns();
+        let wait = self.tables.next_due().map_or(TICK, |due| Duration::from_nanos(due.saturating_sub(now)));
+        Instant::now() + wait
+    }
+
+    fn housekeeping(&mut self) {
+        self.health.tick();
+        // The wall clock may have been stepped.
+        self.origin.clock_offset_ns = clock::wall_offset_ns();
+        self.tables.expire(clock::monotonic_ns());
+        for fill in self.tables.fills() {
+            let table_use = TableUse {
+                entries: fill.entries as u64,
+                capacity: fill.capacity as u64,
+                evicted: fill.evicted,
+            };
+            self.metrics.set_table(fill.table, table_use);
+        }
+    }
+}
+
+/// Lets the outputs ask the kernel: for counters at a scrape, and for the ends of healthy connections while
+/// somebody watches with `--all`.
+fn connect(kernel: &Arc<Mutex<Kernel>>, host: &Arc<Host>, metrics: &Arc<Metrics>, hub: &Hub) {
+    metrics.set_hooks(host.hooks());
+    metrics.set_source(Box::new(Arc::clone(host)));
+    let dropped = Arc::clone(metrics);
+    hub.on_dropped(move |sink| dropped.dropped(sink));
+    let switched = Arc::clone(kernel);
+    hub.on_all_ends(move |all| {
+        if let Err(error) = lock(&switched).queue_all_ends(all) {
+            tracing::error!("cannot switch the ends of healthy connections on or off: {error}");
+        }
+    });
+}
+
+/// A panic while the lock was held leaves the maps as they were.
+fn lock(kernel: &Mutex<Kernel>) -> MutexGuard<'_, Kernel> {
+    kernel.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The hooks as the outputs show them.
+fn hook_views(hooks: &[kernel::HookStatus]) -> Vec<HookView> {
+    hooks
+        .iter()
+        .map(|status| HookView {
+            hook: status.hook.name.to_owned(),
+            how: status.attached.map(|way| way.name().to_owned()),
+            attached: status.attached.is_some(),
+        })
+        .collect()
+}

@@ -1,0 +1,87 @@
+//! What can be typed, one file a command. Each returns what the process has to say to its caller: an exit code.
+
+mod agent;
+mod doctor;
+mod netns;
+mod watch;
+
+use std::process::ExitCode;
+
+use crate::cli::{Cli, Command, LogLevel};
+use crate::kernel::LoadError;
+use crate::output::printer::StreamError;
+use crate::output::write::WriteError;
+
+/// Exit codes of the contract.
+const FAILED: u8 = 1;
+const WRONG_USAGE: u8 = 2;
+const REFUSED: u8 = 3;
+
+/// A word on the command line that turns out to be wrong when it is looked up.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Usage(String);
+
+/// Runs what was typed.
+#[must_use]
+pub fn run(cli: &Cli) -> ExitCode {
+    log_to_stderr(cli.global.log);
+    let done = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| runtime.block_on(dispatch(cli)));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => report(&error),
+    }
+}
+
+async fn dispatch(cli: &Cli) -> anyhow::Result<()> {
+    match &cli.command {
+        Command::Agent(args) => agent::run(args, &cli.global).await,
+        Command::Watch(args) => watch::run(args, &cli.global).await,
+        Command::Doctor(args) => doctor::run(args),
+        Command::Demo(_) | Command::DemoPart(_) => anyhow::bail!("not yet"),
+    }
+}
+
+/// One line on standard error, and the exit code that the contract gives it.
+fn report(error: &anyhow::Error) -> ExitCode {
+    let closed = |e: &WriteError| matches!(e, WriteError::Closed);
+    let reader_gone = error.downcast_ref::<WriteError>().is_some_and(closed)
+        || matches!(error.downcast_ref::<StreamError>(), Some(StreamError::Write(e)) if closed(e));
+    if reader_gone {
+        return ExitCode::SUCCESS;
+    }
+    let code = if error.downcast_ref::<Usage>().is_some() {
+        WRONG_USAGE
+    } else if error.downcast_ref::<LoadError>().is_some_and(LoadError::is_refusal) {
+        REFUSED
+    } else {
+        FAILED
+    };
+    let text = format!("{error:#}").replace('\n', " ");
+    // Standard error may be closed; there is nobody left to tell.
+    let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("rstrace: {}\n", text.trim_end()));
+    ExitCode::from(code)
+}
+
+fn log_to_stderr(level: LogLevel) {
+    let filter = level.0.map_or(tracing_subscriber::filter::LevelFilter::OFF, Into::into);
+    let subscriber = tracing_subscriber::fmt().with_max_level(filter).with_writer(std::io::stderr);
+    // A second initialisation (tests) keeps the first.
+    let _ = tracing::subscriber::set_global_default(subscriber.finish());
+}
+
+/// Completes on ctrl-C or SIGTERM.
+async fn told_to_stop() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}

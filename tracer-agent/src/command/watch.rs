@@ -1,0 +1,68 @@
+//! `rstrace watch`: live verdicts, from the running agent, else from programs of its own.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+
+use super::netns::inum;
+use super::told_to_stop;
+use crate::agent::Agent;
+use crate::cli::{Global, WatchArgs};
+use crate::kernel::Options;
+use crate::output::filter::Filter;
+use crate::output::printer::{Feed, Format, Printer};
+use crate::output::socket::{Client, DEFAULT_PATH};
+
+/// Lines that the terminal may be behind.
+const QUEUE: usize = 4096;
+
+/// Prints until a limit is reached, the reader has gone, or it is told to stop.
+pub(super) async fn run(args: &WatchArgs, global: &Global) -> anyhow::Result<()> {
+    let netns = args.filter.netns.iter().map(inum).collect::<Result<_, _>>()?;
+    let filter = args.filter.filter(netns);
+    let vantage = args.vantage.as_ref().map(inum).transpose()?;
+    let mut printer = Printer::stdout(Format::stdout(args.json))?;
+    let work = async {
+        match running_agent(args, vantage).await? {
+            Some(mut client) => {
+                client.watch(filter).await?;
+                printer.follow(Feed::Agent(client), args.limits()).await?;
+            }
+            None => own(args, global, filter, vantage, &mut printer).await?,
+        }
+        anyhow::Ok(())
+    };
+    tokio::select! {
+        done = work => done?,
+        done = told_to_stop() => done.context("cannot wait for signals")?,
+    }
+    Ok(printer.finish().await?)
+}
+
+/// The agent to ask: a socket that was named has to be served, the default one may be.
+async fn running_agent(args: &WatchArgs, vantage: Option<u32>) -> anyhow::Result<Option<Client>> {
+    if vantage.is_some() {
+        return Ok(None);
+    }
+    match &args.socket {
+        Some(path) => Ok(Some(Client::connect(path).await?)),
+        None => Ok(Client::connect(Path::new(DEFAULT_PATH)).await.ok()),
+    }
+}
+
+/// Loads the programs for this command alone.
+async fn own(
+    args: &WatchArgs,
+    global: &Global,
+    filter: Filter,
+    vantage: Option<u32>,
+    printer: &mut Printer,
+) -> anyhow::Result<()> {
+    let agent = Agent::start(&Options { vantage, debug_programs: global.debug_programs })?;
+    let subscription = agent.hub().subscribe("stdout", filter, QUEUE)?;
+    let feed = Feed::Own(agent.ready()(), subscription);
+    tokio::select! {
+        done = agent.run() => done.context("the agent stopped"),
+        done = printer.follow(feed, args.limits()) => Ok(done?),
+    }
+}

@@ -1,0 +1,123 @@
+//! Who listens where, who did, until when, and how that ended.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use super::bounded::{Bounded, Fill};
+use super::processes::Processes;
+use crate::event::{Existing, Exit, ListenerChange, Process};
+
+/// Addresses remembered. A host has some hundreds; a test rig that opens and closes ports may have thousands.
+const CAPACITY: usize = 8192;
+/// A registration is stale for as long as somebody dials it: a day covers a deployment forgotten over night.
+const TTL_NS: u64 = 24 * 3600 * 1_000_000_000;
+/// Processes remembered of one listener (a master and its workers share it).
+const HOLDERS: usize = 64;
+
+/// Who listened at an address last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastListener {
+    pub process: Process,
+    /// `CLOCK_MONOTONIC` nanoseconds.
+    pub until_ns: u64,
+    pub exit: Option<Exit>,
+}
+
+/// Address and network namespace.
+type Key = (SocketAddr, u32);
+
+#[derive(Clone, Debug, Default)]
+struct Entry {
+    /// Sockets that listen there now (several with SO_REUSEPORT).
+    sockets: Vec<u64>,
+    holders: Vec<Process>,
+    ceased: Option<Ceased>,
+}
+
+#[derive(Clone, Debug)]
+struct Ceased {
+    ktime_ns: u64,
+    by: Option<Process>,
+}
+
+/// The table.
+#[derive(Clone, Debug)]
+pub struct Listeners {
+    known: Bounded<Key, Entry>,
+}
+
+impl Default for Listeners {
+    fn default() -> Self {
+        Self { known: Bounded::new("listeners", CAPACITY, TTL_NS) }
+    }
+}
+
+impl Listeners {
+    pub fn changed(&mut self, event: &ListenerChange) {
+        let key = (event.address, event.netns);
+        let mut entry = self.known.remove(&key).unwrap_or_default();
+        entry.sockets.retain(|skaddr| *skaddr != event.skaddr);
+        if event.listening {
+            entry.sockets.push(event.skaddr);
+            entry.ceased = None;
+            if let Some(process) = &event.actor {
+                hold(&mut entry.holders, process);
+            }
+        } else if entry.sockets.is_empty() {
+            entry.ceased = Some(Ceased { ktime_ns: event.ktime_ns, by: event.actor.clone() });
+        }
+        self.known.insert(key, entry, event.ktime_ns);
+    }
+
+    /// A listener that existed before the start; each process that holds it is told apart.
+    pub fn existed(&mut self, existing: &Existing) {
+        let key = (existing.tuple.local, existing.tuple.netns);
+        let mut entry = self.known.remove(&key).unwrap_or_default();
+        if !entry.sockets.contains(&existing.skaddr) {
+            entry.sockets.push(existing.skaddr);
+        }
+        hold(&mut entry.holders, &existing.process);
+        self.known.insert(key, entry, existing.ktime_ns);
+    }
+
+    /// Who listened at `address` last, if nobody does now.
+    #[must_use]
+    pub fn last(&self, address: SocketAddr, netns: u32, processes: &Processes) -> Option<LastListener> {
+        let (entry, ceased) = spellings(address)
+            .filter_map(|spelling| self.known.get(&(spelling, netns)))
+            .filter_map(|entry| Some((entry, entry.ceased.as_ref()?)))
+            .max_by_key(|(_, ceased)| ceased.ktime_ns)?;
+        let process = ceased.by.clone().or_else(|| entry.holders.last().cloned())?;
+        Some(LastListener { until_ns: ceased.ktime_ns, exit: processes.exit_of(&process), process })
+    }
+
+    /// Whether `process`, or its parent, holds a listener at `address`: a worker accepts from its master's socket.
+    #[must_use]
+    pub fn is_held_by(&self, address: SocketAddr, netns: u32, process: &Process) -> bool {
+        spellings(address).filter_map(|spelling| self.known.get(&(spelling, netns))).any(|entry| {
+            entry.holders.iter().any(|h| h.is(process) || h.tgid == process.parent_tgid)
+        })
+    }
+
+    pub fn expire(&mut self, now: u64) {
+        self.known.expire(now);
+    }
+
+    #[must_use]
+    pub fn fill(&self) -> Fill {
+        self.known.fill()
+    }
+}
+
+fn hold(holders: &mut Vec<Process>, process: &Process) {
+    if holders.len() < HOLDERS && !holders.iter().any(|h| h.is(process)) {
+        holders.push(process.clone());
+    }
+}
+
+/// The address itself, and the wildcards that cover it.
+fn spellings(address: SocketAddr) -> impl Iterator<Item = SocketAddr> {
+    let port = address.port();
+    let v4 = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port);
+    let v6 = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port);
+    [address, v4, v6].into_iter()
+}

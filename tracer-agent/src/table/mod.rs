@@ -1,0 +1,17 @@
+//! What is remembered: ended connections that wait for their story, listeners with their history, processes.
+//!
+//! Pure: `(event, now)` in, values out. Everything is bounded; what a full table gives up is counted.
+
+mod bounded;
+mod connections;
+mod legs;
+mod listeners;
+mod processes;
+mod tables;
+
+pub use bounded::{Bounded, Fill};
+pub use connections::{Connections, SETTLE_NS};
+pub use legs::{ClientLeft, Legs};
+pub use listeners::{LastListener, Listeners};
+pub use processes::{Processes, Signalled};
+pub use tables::{Settings, Tables};

@@ -1,0 +1,129 @@
+//! All tables together: events go in, ended connections come out when they can be judged.
+
+use super::bounded::Fill;
+use super::connections::Connections;
+use super::legs::{ClientLeft, Legs};
+use super::listeners::{LastListener, Listeners};
+use super::processes::Processes;
+use crate::event::{Event, Role, SocketEnd, TcpState};
+
+/// What the tables have to know of the host.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Jiffies in a second.
+    pub hz: u32,
+    /// Only one namespace is looked at: nothing else on this host may serve as proof.
+    pub vantage: bool,
+}
+
+/// The state of the core.
+#[derive(Clone, Debug)]
+pub struct Tables {
+    settings: Settings,
+    connections: Connections,
+    legs: Legs,
+    listeners: Listeners,
+    processes: Processes,
+}
+
+impl Tables {
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            connections: Connections::default(),
+            legs: Legs::default(),
+            listeners: Listeners::default(),
+            processes: Processes::default(),
+        }
+    }
+
+    /// Takes an event in; returns an ended connection if it is to be judged without waiting.
+    pub fn apply(&mut self, event: Event) -> Option<SocketEnd> {
+        match event {
+            Event::SocketEnd(end) => return self.ended(end),
+            Event::ResetSent(reset) => self.connections.reset(reset),
+            Event::Listener(change) => self.listeners.changed(&change),
+            Event::ProcessExit(exit) => self.processes.exited(&exit),
+            Event::Signal(signal) => self.processes.signalled(&signal),
+            Event::OomVictim(victim) => self.processes.chosen_by_oom(&victim),
+            Event::Existing(existing) => {
+                if existing.state == TcpState::Listen {
+                    self.listeners.existed(&existing);
+                }
+            }
+        }
+        None
+    }
+
+    /// The next ended connection whose story has had its time at `now`.
+    pub fn settled(&mut self, now: u64) -> Option<SocketEnd> {
+        self.connections.settled(now)
+    }
+
+    /// When [`Tables::settled`] next has something to say.
+    #[must_use]
+    pub fn next_due(&self) -> Option<u64> {
+        self.connections.next_due()
+    }
+
+    /// Forgets what is too old to explain anything; worth a call a second.
+    pub fn expire(&mut self, now: u64) {
+        self.connections.expire(now);
+        self.legs.expire(now);
+        self.listeners.expire(now);
+        self.processes.expire(now);
+    }
+
+    /// How full each table is.
+    #[must_use]
+    pub fn fills(&self) -> Vec<Fill> {
+        let mut fills = self.connections.fills().to_vec();
+        fills.extend([self.legs.fill(), self.listeners.fill(), self.processes.fill()]);
+        fills
+    }
+
+    /// The client whose leaving made the process behind `end` close it.
+    #[must_use]
+    pub fn client_left(&self, end: &SocketEnd) -> Option<ClientLeft> {
+        let owner = end.actor.as_ref()?;
+        let request_ns = end.ktime_ns.saturating_sub(u64::from(end.lsnd_age) * self.tick_ns());
+        self.legs.behind(owner, end.tuple.netns, end.ktime_ns, request_ns, &self.listeners)
+    }
+
+    /// Who listened last at the address dialled, where this host refused.
+    #[must_use]
+    pub fn last_listener(&self, end: &SocketEnd) -> Option<LastListener> {
+        let netns = end.refused_in_netns?;
+        self.listeners.last(end.tuple.peer, netns, &self.processes)
+    }
+
+    #[must_use]
+    pub fn settings(&self) -> Settings {
+        self.settings
+    }
+
+    #[must_use]
+    pub fn connections(&self) -> &Connections {
+        &self.connections
+    }
+
+    #[must_use]
+    pub fn processes(&self) -> &Processes {
+        &self.processes
+    }
+
+    fn ended(&mut self, end: SocketEnd) -> Option<SocketEnd> {
+        if end.role == Role::Server {
+            self.legs.ended(&end, self.tick_ns());
+            if end.old_state == TcpState::CloseWait {
+                return None;
+            }
+        }
+        self.connections.ended(end)
+    }
+
+    fn tick_ns(&self) -> u64 {
+        1_000_000_000 / u64::from(self.settings.hz.max(1))
+    }
+}

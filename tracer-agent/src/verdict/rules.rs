@@ -1,0 +1,172 @@
+//! The rules: one ordered list, the first that matches wins. A rule says who and why; it formats nothing.
+
+mod connect;
+mod healthy;
+mod here;
+mod peer;
+mod process;
+
+use super::words;
+use super::{By, Cause, Confidence, Connection, Culprit, How, Impact, Story, Verdict};
+use crate::event::{Role, TcpState};
+
+/// What a rule has found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finding {
+    pub by: By,
+    pub cause: Cause,
+    pub impact: Impact,
+    pub confidence: Confidence,
+    pub alternatives: Vec<Cause>,
+    pub culprit: Option<Culprit>,
+}
+
+/// A named rule.
+pub struct Rule {
+    pub name: &'static str,
+    pub find: fn(&Story<'_>) -> Option<Finding>,
+}
+
+const fn rule(name: &'static str, find: fn(&Story<'_>) -> Option<Finding>) -> Rule {
+    Rule { name, find }
+}
+
+/// In order. Connects first; then what was destroyed from outside; then what this side did; then what the peer
+/// did, where the accepted end on this host knows best; then what harmed nobody.
+pub const RULES: &[Rule] = &[
+    rule("no free local port", connect::no_local_port),
+    rule("owner died while connecting", connect::owner_died),
+    rule("refused by a RST", connect::refused),
+    rule("refused by ICMP", connect::refused_by_icmp),
+    rule("unreachable", connect::unreachable),
+    rule("SYNs unanswered", connect::unanswered),
+    rule("given up before an answer was due", connect::given_up),
+    rule("destroyed by an operator", here::destroyed),
+    rule("probes or retransmissions unanswered", here::timed_out),
+    rule("owner died with a request pending", here::owner_died),
+    rule("request never acknowledged", here::never_acknowledged),
+    rule("client had gone", here::client_gone),
+    rule("gateway gave up waiting", here::gave_up),
+    rule("gateway closed early", here::closed),
+    rule("accepted socket died unaccepted", peer::never_accepted),
+    rule("request crossed an idle close", peer::keepalive_race),
+    rule("process behind it ended", process::ended),
+    rule("closed with the request unread", peer::closed_unread),
+    rule("reset on purpose", peer::reset),
+    rule("closed without a response", peer::closed),
+    rule("reset in the middle of a response", peer::reset_mid_response),
+    rule("accepted socket failed its client", process::server_side),
+    rule("probe", healthy::probe),
+    rule("idle close", healthy::idle_close),
+    rule("graceful", healthy::graceful),
+];
+
+/// Judges a story. None: nothing to say (an accepted socket whose client left, or was served).
+#[must_use]
+pub fn judge(story: &Story<'_>) -> Option<Verdict> {
+    let found = RULES.iter().find_map(|rule| (rule.find)(story));
+    let mut finding = match (found, story.end.role) {
+        (Some(finding), _) => finding,
+        (None, Role::Server) => return None,
+        (None, Role::Client) => unknown(),
+    };
+    if story.vantage {
+        finding.confidence = Confidence::Inferred;
+    }
+    Some(verdict(story, finding))
+}
+
+fn unknown() -> Finding {
+    Finding {
+        by: By::Unknown,
+        cause: Cause::Unknown,
+        impact: Impact::Unknown,
+        confidence: Confidence::Inferred,
+        alternatives: vec![],
+        culprit: None,
+    }
+}
+
+fn verdict(story: &Story<'_>, finding: Finding) -> Verdict {
+    let end = story.end;
+    let evidence = words::evidence(story, &finding);
+    let summary = words::summary(story, &finding);
+    Verdict {
+        ktime_ns: end.ktime_ns,
+        role: end.role,
+        tuple: end.tuple,
+        by: finding.by,
+        cause: finding.cause,
+        impact: finding.impact,
+        confidence: finding.confidence,
+        alternatives: finding.alternatives,
+        how: how(story),
+        rst_reason: reason(story),
+        owner: end.owner.clone().or_else(|| if end.role == Role::Server { end.actor.clone() } else { None }),
+        culprit: finding.culprit,
+        connection: connection(story),
+        evidence,
+        summary,
+        gateway: end.owner_accepts,
+    }
+}
+
+fn how(story: &Story<'_>) -> How {
+    let end = story.end;
+    if story.connecting() {
+        return match end.sk_err {
+            _ if end.rst_received => How::RstReceived,
+            110 => How::Timeout,
+            0 if end.retransmits > 0 => How::Timeout,
+            0 => How::ConnectError,
+            _ => How::Icmp,
+        };
+    }
+    match end.new_state {
+        _ if end.rst_received => How::RstReceived,
+        TcpState::CloseWait => How::FinReceived,
+        TcpState::FinWait1 => How::FinSent,
+        _ if end.sk_err == 110 => How::Timeout,
+        _ if matches!(end.sk_err, 0 | 103) => How::RstSent,
+        _ => How::SyscallError,
+    }
+}
+
+/// The reason of the RST that ended it: ours, or the one that the other end on this host sent.
+fn reason(story: &Story<'_>) -> Option<u32> {
+    let sent = if story.rst_received() { story.other_reset } else { story.reset };
+    sent.and_then(|reset| reset.reason)
+}
+
+fn connection(story: &Story<'_>) -> Connection {
+    let end = story.end;
+    Connection {
+        cookie: end.cookie,
+        age_ms: end.opened_ns.map(|opened| end.ktime_ns.saturating_sub(opened) as f64 / 1e6),
+        bytes_sent: Some(end.bytes_sent),
+        bytes_received: end.bytes_received,
+        since_request_ms: story.since_request_ms(),
+        reused: (end.role == Role::Client && end.marked && !end.preexisting).then_some(end.exchanges > 0),
+        retransmits: end.retransmits,
+        srtt_us: (end.srtt_us != 0).then_some(end.srtt_us),
+    }
+}
+
+impl Finding {
+    /// Proven, without a culprit.
+    fn new(by: By, cause: Cause, impact: Impact) -> Self {
+        Self { by, cause, impact, confidence: Confidence::Proven, alternatives: vec![], culprit: None }
+    }
+
+    /// Deduced; these causes remain possible.
+    fn inferred(mut self, alternatives: &[Cause]) -> Self {
+        self.confidence = Confidence::Inferred;
+        self.alternatives = alternatives.to_vec();
+        self
+    }
+
+    fn culprit(mut self, culprit: Option<Culprit>) -> Self {
+        self.culprit = culprit;
+        self
+    }
+}

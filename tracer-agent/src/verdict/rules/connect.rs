@@ -1,0 +1,70 @@
+//! Connects that failed.
+
+use super::Finding;
+use crate::event::Role;
+use crate::verdict::{By, Cause, Culprit, Impact, Story};
+
+const ECONNREFUSED: u32 = 111;
+const ETIMEDOUT: u32 = 110;
+
+/// connect(2) found no local port: there was a SYN_SENT, and never a tuple.
+pub fn no_local_port(story: &Story<'_>) -> Option<Finding> {
+    (story.connecting() && story.end.tuple.local.port() == 0)
+        .then(|| Finding::new(By::Gateway, Cause::GatewayResource, Impact::ConnectFailed))
+}
+
+pub fn owner_died(story: &Story<'_>) -> Option<Finding> {
+    let process = story.end.actor.clone()?;
+    let gone = story.connecting() && story.end.role == Role::Client && story.end.sk_err == 0 && process.exit.is_some();
+    gone.then(|| {
+        let culprit =
+            Culprit { exit: story.owner_exit, killed_by: story.owner_killer().cloned(), process };
+        Finding::new(By::Gateway, Cause::GatewayExited, Impact::ConnectFailed).culprit(Some(culprit))
+    })
+}
+
+/// Proven if this host's own kernel answered that no socket listens there; else a packet filter may have.
+pub fn refused(story: &Story<'_>) -> Option<Finding> {
+    if !story.connecting() || !story.end.rst_received {
+        return None;
+    }
+    let finding = Finding::new(By::Upstream, Cause::NoListener, Impact::ConnectFailed);
+    if story.end.refused_in_netns.is_none() {
+        return Some(finding.inferred(&[Cause::FirewallRejected]));
+    }
+    let culprit = story.last_listener.as_ref().map(|last| Culprit {
+        process: last.process.clone(),
+        exit: last.exit,
+        killed_by: None,
+    });
+    Some(finding.culprit(culprit))
+}
+
+/// A refusal without a RST is an ICMP port unreachable, which no TCP stack sends: a packet filter does.
+pub fn refused_by_icmp(story: &Story<'_>) -> Option<Finding> {
+    (story.connecting() && story.end.sk_err == ECONNREFUSED).then(|| {
+        Finding::new(By::Firewall, Cause::FirewallRejected, Impact::ConnectFailed).inferred(&[])
+    })
+}
+
+pub fn unreachable(story: &Story<'_>) -> Option<Finding> {
+    (story.connecting() && !matches!(story.end.sk_err, 0 | ETIMEDOUT)).then(|| {
+        Finding::new(By::Network, Cause::HostUnreachable, Impact::ConnectFailed)
+            .inferred(&[Cause::FirewallRejected])
+    })
+}
+
+/// Silence: from here a drop, a host that is gone and a full accept queue look the same.
+pub fn unanswered(story: &Story<'_>) -> Option<Finding> {
+    let silent = story.end.sk_err == ETIMEDOUT || story.end.retransmits > 0;
+    (story.connecting() && silent).then(|| {
+        Finding::new(By::Network, Cause::ConnectTimeout, Impact::ConnectFailed)
+            .inferred(&[Cause::AcceptQueueFull, Cause::FirewallRejected])
+    })
+}
+
+pub fn given_up(story: &Story<'_>) -> Option<Finding> {
+    story
+        .connecting()
+        .then(|| Finding::new(By::Gateway, Cause::GatewayConnectTimeout, Impact::ConnectFailed))
+}

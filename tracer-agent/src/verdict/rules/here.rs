@@ -1,0 +1,71 @@
+//! Ends that this side made: the process that holds the socket, its timers, or an operator.
+
+use super::Finding;
+use crate::event::{Role, TcpState};
+use crate::verdict::{By, Cause, Culprit, Impact, Story};
+
+/// `ECONNABORTED`, which only `tcp_abort` sets (`SOCK_DESTROY`).
+const ECONNABORTED: u32 = 103;
+const ETIMEDOUT: u32 = 110;
+/// Nobody configures a response timeout below this: what is closed earlier was closed for another reason.
+const SHORTEST_TIMEOUT_MS: f64 = 100.0;
+
+/// Whether a request is lost with the connection.
+fn impact(story: &Story<'_>) -> Impact {
+    if story.end.pending { Impact::RequestLost } else { Impact::None }
+}
+
+pub fn destroyed(story: &Story<'_>) -> Option<Finding> {
+    if story.end.new_state != TcpState::Close || story.end.sk_err != ECONNABORTED {
+        return None;
+    }
+    let actor = story.reset.and_then(|r| r.actor.clone()).or_else(|| story.end.actor.clone());
+    let culprit = actor.map(|process| Culprit { process, exit: None, killed_by: None });
+    Some(Finding::new(By::Operator, Cause::SocketDestroyed, impact(story)).culprit(culprit))
+}
+
+pub fn timed_out(story: &Story<'_>) -> Option<Finding> {
+    (!story.connecting() && story.end.new_state == TcpState::Close && story.end.sk_err == ETIMEDOUT)
+        .then(|| Finding::new(By::Network, Cause::PacketsLost, impact(story)).inferred(&[]))
+}
+
+pub fn owner_died(story: &Story<'_>) -> Option<Finding> {
+    if !pending_and_closed_here(story) {
+        return None;
+    }
+    let process = story.end.actor.clone().filter(|actor| actor.exit.is_some())?;
+    let culprit = Culprit { exit: story.owner_exit, killed_by: story.owner_killer().cloned(), process };
+    Some(Finding::new(By::Gateway, Cause::GatewayExited, Impact::RequestLost).culprit(Some(culprit)))
+}
+
+/// The request was sent again and again, and no acknowledgement came.
+pub fn never_acknowledged(story: &Story<'_>) -> Option<Finding> {
+    let lost = story.end.unacked > 0 && story.end.retransmits_since_read > 0;
+    (pending_and_closed_here(story) && lost)
+        .then(|| Finding::new(By::Network, Cause::PacketsLost, Impact::RequestLost).inferred(&[]))
+}
+
+pub fn client_gone(story: &Story<'_>) -> Option<Finding> {
+    if !pending_and_closed_here(story) {
+        return None;
+    }
+    let left = story.client_left.as_ref()?;
+    let finding = Finding::new(By::Client, Cause::ClientGone, Impact::RequestLost);
+    Some(if left.same_process { finding } else { finding.inferred(&[Cause::GatewayTimeout]) })
+}
+
+pub fn gave_up(story: &Story<'_>) -> Option<Finding> {
+    let waited = story.ms(story.end.lsnd_age) >= SHORTEST_TIMEOUT_MS;
+    (pending_and_closed_here(story) && waited)
+        .then(|| Finding::new(By::Gateway, Cause::GatewayTimeout, Impact::RequestLost))
+}
+
+pub fn closed(story: &Story<'_>) -> Option<Finding> {
+    pending_and_closed_here(story).then(|| {
+        Finding::new(By::Gateway, Cause::GatewayClosed, Impact::RequestLost).inferred(&[Cause::ClientGone])
+    })
+}
+
+fn pending_and_closed_here(story: &Story<'_>) -> bool {
+    story.end.role == Role::Client && story.end.pending && story.closed_here()
+}

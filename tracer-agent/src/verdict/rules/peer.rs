@@ -1,0 +1,104 @@
+//! Ends that the peer made, while its process lives or is not to be seen.
+
+use super::process::alive;
+use super::Finding;
+use crate::event::Role;
+use crate::verdict::{By, Cause, Culprit, Impact, Story};
+
+/// What may stand behind a FIN whose sender is not on this host.
+const BEHIND_A_FIN: &[Cause] = &[
+    Cause::ProcessExited,
+    Cause::ProcessCrashed,
+    Cause::ProcessKilled,
+    Cause::OomKilled,
+    Cause::UpstreamTimeout,
+];
+/// What may stand behind a RST whose sender is not on this host.
+const BEHIND_A_RST: &[Cause] = &[
+    Cause::ClosedUnreadData,
+    Cause::ProcessCrashed,
+    Cause::ProcessKilled,
+    Cause::OomKilled,
+    Cause::MiddleboxReset,
+    Cause::FirewallRejected,
+    Cause::ConnectionForgotten,
+];
+/// A RST this long after the last data hits an idle connection, not the middle of a response.
+const IDLE_MS: f64 = 1000.0;
+
+/// The connection still waited to be accepted when the listener was closed.
+pub fn never_accepted(story: &Story<'_>) -> Option<Finding> {
+    let other = story.other.filter(|other| other.no_socket && other.shutdown == 0)?;
+    if !story.rst_received() || story.end.bytes_sent == 0 {
+        return None;
+    }
+    let culprit = other.actor.clone().map(|process| Culprit {
+        process,
+        exit: story.upstream_exit,
+        killed_by: story.upstream_killer().cloned(),
+    });
+    Some(Finding::new(By::Upstream, Cause::NeverAccepted, Impact::RequestLost).culprit(culprit))
+}
+
+/// At the peer's FIN its kernel had not even received the request: the two crossed on the way.
+pub fn keepalive_race(story: &Story<'_>) -> Option<Finding> {
+    let crossed = story.fin_received() && story.end.pending && story.end.unacked > 0;
+    // With retransmissions the request was lost on the way, which is another story.
+    let race = crossed && story.end.exchanges > 0 && story.end.retransmits_since_read == 0;
+    race.then(|| {
+        let culprit = story.other.and_then(|other| other.actor.clone()).map(alive);
+        Finding::new(By::Upstream, Cause::KeepaliveRace, Impact::RequestLost).culprit(culprit)
+    })
+}
+
+pub fn closed_unread(story: &Story<'_>) -> Option<Finding> {
+    let other = story.other.filter(|other| other.unread > 0)?;
+    (story.rst_received() && story.end.pending).then(|| {
+        Finding::new(By::Upstream, Cause::ClosedUnreadData, Impact::RequestLost)
+            .culprit(other.actor.clone().map(alive))
+    })
+}
+
+pub fn reset(story: &Story<'_>) -> Option<Finding> {
+    if story.end.role != Role::Client || !story.rst_received() || !story.end.pending {
+        return None;
+    }
+    let finding = Finding::new(By::Upstream, Cause::ResetWithoutResponse, Impact::RequestLost);
+    Some(match story.other {
+        Some(other) if other.linger0 => finding.culprit(other.actor.clone().map(alive)),
+        _ => finding.inferred(BEHIND_A_RST),
+    })
+}
+
+pub fn closed(story: &Story<'_>) -> Option<Finding> {
+    if story.end.role != Role::Client || !story.fin_received() || !story.end.pending {
+        return None;
+    }
+    let finding = Finding::new(By::Upstream, Cause::ClosedWithoutResponse, Impact::RequestLost);
+    Some(match story.other {
+        Some(other) => finding.culprit(other.actor.clone().map(alive)),
+        None => finding.inferred(BEHIND_A_FIN),
+    })
+}
+
+/// Data had come, and no request waits. A RST right after it cuts a response short; but a server that closes
+/// with something unread after a whole response resets as well, so then the harm is not known.
+pub fn reset_mid_response(story: &Story<'_>) -> Option<Finding> {
+    let end = story.end;
+    if end.role != Role::Client || !story.rst_received() || end.bytes_received == 0 || story.idle_ms() >= IDLE_MS {
+        return None;
+    }
+    let impact = match story.other {
+        Some(other) if other.unread > 0 && end.unread == 0 => Impact::Unknown,
+        _ => Impact::ResponseTruncated,
+    };
+    let finding = Finding::new(By::Upstream, Cause::ResetMidResponse, impact);
+    Some(match story.other {
+        Some(other) => finding.culprit(other.actor.clone().map(|process| Culprit {
+            process,
+            exit: story.upstream_exit,
+            killed_by: story.upstream_killer().cloned(),
+        })),
+        None => finding.inferred(&[Cause::MiddleboxReset, Cause::FirewallRejected]),
+    })
+}

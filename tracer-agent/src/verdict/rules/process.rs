@@ -1,0 +1,54 @@
+//! What became of the process behind the accepted end, where that end is on this host.
+
+use super::Finding;
+use crate::event::{Exit, Process, Role};
+use crate::verdict::{By, Cause, Culprit, Impact, Story};
+
+/// The accepted end was closed by a process that was dying: the cause is its death.
+pub fn ended(story: &Story<'_>) -> Option<Finding> {
+    let other = story.other?;
+    if !story.end.pending || !(story.fin_received() || story.rst_received()) {
+        return None;
+    }
+    let process = other.actor.clone().filter(|actor| actor.exit.is_some())?;
+    Some(death(story, process, story.upstream_exit?))
+}
+
+/// The connecting end is on another host: this host's side of the story.
+pub fn server_side(story: &Story<'_>) -> Option<Finding> {
+    let end = story.end;
+    // A client on the loopback of this host, whose end is not here, was none that a gateway cares for.
+    let remote = !end.tuple.peer.ip().is_loopback();
+    if end.role != Role::Server || !end.unanswered || !story.closed_here() || !remote {
+        return None;
+    }
+    let process = end.actor.clone()?;
+    if let (Some(_), Some(exit)) = (process.exit, story.upstream_exit) {
+        return Some(death(story, process, exit));
+    }
+    let cause = if end.unread > 0 {
+        Cause::ClosedUnreadData
+    } else if end.linger0 {
+        Cause::ResetWithoutResponse
+    } else {
+        Cause::ClosedWithoutResponse
+    };
+    Some(Finding::new(By::Upstream, cause, Impact::RequestLost).culprit(Some(alive(process))))
+}
+
+/// A culprit that lives on.
+pub fn alive(process: Process) -> Culprit {
+    Culprit { process, exit: None, killed_by: None }
+}
+
+fn death(story: &Story<'_>, process: Process, exit: Exit) -> Finding {
+    let killed_by = if exit.oom { None } else { story.upstream_killer().cloned() };
+    let cause = match (exit, &killed_by) {
+        (Exit { oom: true, .. }, _) => Cause::OomKilled,
+        (Exit { signal: None, .. }, _) => Cause::ProcessExited,
+        (_, Some(_)) => Cause::ProcessKilled,
+        (_, None) => Cause::ProcessCrashed,
+    };
+    let culprit = Culprit { process, exit: Some(exit), killed_by };
+    Finding::new(By::Upstream, cause, Impact::RequestLost).culprit(Some(culprit))
+}

@@ -1,0 +1,128 @@
+//! All that is known around one ended connection, and the questions that rules ask of it.
+
+use crate::event::{Exit, Process, ResetSent, Role, SocketEnd, TcpState};
+use crate::table::{ClientLeft, LastListener, Signalled, Tables};
+
+/// The evidence. Whatever is not known is None.
+#[derive(Clone, Debug)]
+pub struct Story<'a> {
+    pub end: &'a SocketEnd,
+    /// The other end, where it is on this host and had something to tell.
+    pub other: Option<&'a SocketEnd>,
+    /// The RST that this socket sent.
+    pub reset: Option<&'a ResetSent>,
+    pub other_reset: Option<&'a ResetSent>,
+    /// How the process behind the accepted end ended, and the signals that reached it.
+    pub upstream_exit: Option<Exit>,
+    pub upstream_signals: &'a [Signalled],
+    /// The same of the process that closed this end.
+    pub owner_exit: Option<Exit>,
+    pub owner_signals: &'a [Signalled],
+    pub client_left: Option<ClientLeft>,
+    /// Of the address dialled, if this host refused.
+    pub last_listener: Option<LastListener>,
+    pub hz: u32,
+    pub vantage: bool,
+}
+
+impl<'a> Story<'a> {
+    /// Gathers what the tables know around an ended connection. None: the line is the other end's.
+    #[must_use]
+    pub fn gather(tables: &'a Tables, end: &'a SocketEnd) -> Option<Self> {
+        let connections = tables.connections();
+        let other = match end.role {
+            Role::Client => connections.other_end(end),
+            // One line a connection: the client's, where both ends are seen.
+            Role::Server if connections.client_is_here(end) => return None,
+            Role::Server => None,
+        };
+        let processes = tables.processes();
+        let upstream = match end.role {
+            Role::Client => other.and_then(|o| o.actor.as_ref()),
+            Role::Server => end.actor.as_ref(),
+        };
+        let owner = end.actor.as_ref();
+        Some(Self {
+            end,
+            other,
+            reset: connections.reset_of(end),
+            other_reset: other.and_then(|o| connections.reset_of(o)),
+            upstream_exit: upstream.and_then(|process| processes.exit_of(process)),
+            upstream_signals: upstream.map_or(&[], |process| processes.signals_to(process)),
+            owner_exit: owner.and_then(|process| processes.exit_of(process)),
+            owner_signals: owner.map_or(&[], |process| processes.signals_to(process)),
+            client_left: tables.client_left(end),
+            last_listener: tables.last_listener(end),
+            hz: tables.settings().hz,
+            vantage: tables.settings().vantage,
+        })
+    }
+}
+
+impl Story<'_> {
+    /// The connection was never established.
+    #[must_use]
+    pub fn connecting(&self) -> bool {
+        self.end.old_state == TcpState::SynSent
+    }
+
+    #[must_use]
+    pub fn fin_received(&self) -> bool {
+        self.end.new_state == TcpState::CloseWait
+    }
+
+    #[must_use]
+    pub fn rst_received(&self) -> bool {
+        self.end.rst_received
+    }
+
+    /// The process that holds this socket closed it, or shut it down.
+    #[must_use]
+    pub fn closed_here(&self) -> bool {
+        !self.connecting()
+            && !self.rst_received()
+            && (self.end.new_state == TcpState::FinWait1
+                || (self.end.new_state == TcpState::Close && self.end.sk_err == 0))
+    }
+
+    /// Milliseconds of a number of jiffies.
+    #[must_use]
+    pub fn ms(&self, jiffies: u32) -> f64 {
+        f64::from(jiffies) * 1000.0 / f64::from(self.hz.max(1))
+    }
+
+    /// Age of the pending request; None where a retransmission has moved the clock or nothing is pending.
+    #[must_use]
+    pub fn since_request_ms(&self) -> Option<f64> {
+        let known = self.end.pending && self.end.retransmits_since_read == 0;
+        known.then(|| self.ms(self.end.lsnd_age))
+    }
+
+    /// Time without data in either direction.
+    #[must_use]
+    pub fn idle_ms(&self) -> f64 {
+        self.ms(self.end.lsnd_age.min(self.end.lrcv_age))
+    }
+
+    /// The last signal that can have ended the process at the accepted end, sent by another process.
+    #[must_use]
+    pub fn upstream_killer(&self) -> Option<&Process> {
+        let victim = self.other.unwrap_or(self.end).actor.as_ref()?;
+        killer(self.upstream_exit, self.upstream_signals, victim)
+    }
+
+    /// The same for the process that closed this end.
+    #[must_use]
+    pub fn owner_killer(&self) -> Option<&Process> {
+        killer(self.owner_exit, self.owner_signals, self.end.actor.as_ref()?)
+    }
+}
+
+fn killer<'a>(exit: Option<Exit>, signals: &'a [Signalled], victim: &Process) -> Option<&'a Process> {
+    let signal = u32::from(exit?.signal?);
+    let last = signals.iter().rev().find(|s| s.signal == signal)?;
+    if last.by_kernel {
+        return None;
+    }
+    last.sender.as_ref().filter(|sender| !sender.is(victim))
+}

@@ -1,0 +1,239 @@
+//! The words of a verdict: one sentence to act on, and the facts it stands on.
+//!
+//! Names that processes choose are put in as they are; `output` escapes them.
+
+use super::rules::Finding;
+use super::{By, Cause, Culprit, Impact, Story, signal_name};
+use crate::event::{Exit, Process, Role};
+
+/// `nginx[812]`.
+fn named(process: &Process) -> String {
+    format!("{}[{}]", process.comm, process.tgid)
+}
+
+fn owner(story: &Story<'_>) -> String {
+    story.end.owner.as_ref().map_or_else(|| "the owner".into(), named)
+}
+
+fn culprit(finding: &Finding) -> String {
+    finding.culprit.as_ref().map_or_else(|| "the process there".into(), |c| named(&c.process))
+}
+
+/// `1.204 s`, `37 ms`.
+fn seconds(ms: f64) -> String {
+    if ms >= 1000.0 { format!("{:.3} s", ms / 1000.0) } else { format!("{ms:.0} ms") }
+}
+
+/// ` 1.204 s after the request`, or nothing where the age is not known.
+fn after_request(story: &Story<'_>) -> String {
+    story.since_request_ms().map_or_else(String::new, |ms| format!(" {} after the request", seconds(ms)))
+}
+
+/// `exit code 2`, `SIGSEGV`.
+fn exit_words(exit: Exit) -> String {
+    match (exit.code, exit.signal) {
+        (Some(code), _) => format!("exit code {code}"),
+        (None, Some(signal)) => signal_name(signal),
+        (None, None) => "gone".into(),
+    }
+}
+
+fn killer(culprit: Option<&Culprit>) -> String {
+    culprit.and_then(|c| c.killed_by.as_ref()).map_or_else(String::new, |k| format!(" by {}", named(k)))
+}
+
+/// One sentence that an operator can act on.
+pub fn summary(story: &Story<'_>, finding: &Finding) -> String {
+    if story.connecting() {
+        connect_summary(story, finding)
+    } else if finding.impact == Impact::None && finding.cause != Cause::SocketDestroyed {
+        healthy_summary(story, finding)
+    } else if finding.by == By::Upstream {
+        upstream_summary(story, finding)
+    } else {
+        own_summary(story, finding)
+    }
+}
+
+fn connect_summary(story: &Story<'_>, finding: &Finding) -> String {
+    let peer = story.end.tuple.peer;
+    match finding.cause {
+        Cause::NoListener => match &story.last_listener {
+            Some(last) => format!(
+                "nothing listens on {peer}; {} ago {} did{}",
+                seconds(story.end.ktime_ns.saturating_sub(last.until_ns) as f64 / 1e6),
+                named(&last.process),
+                last.exit.map_or_else(String::new, |exit| format!(" ({})", exit_words(exit))),
+            ),
+            None if story.end.refused_in_netns.is_some() => {
+                format!("nothing listens on {peer}, and nothing has since rstrace started: stale registration, or not up yet")
+            }
+            None => format!("{peer} refused the connection: nothing listens there, or a packet filter answers for it"),
+        },
+        Cause::FirewallRejected => format!("a packet filter on the way to {peer} rejected the connection by ICMP"),
+        Cause::HostUnreachable => format!("{peer} cannot be reached: no such host, no route, or rejected by ICMP"),
+        Cause::ConnectTimeout => format!(
+            "{peer} never answered {} SYNs: host gone, packets dropped, or its accept queue is full",
+            story.end.retransmits + 1
+        ),
+        Cause::GatewayConnectTimeout => {
+            format!("{} gave up connecting to {peer} before the first SYN was due for an answer", owner(story))
+        }
+        Cause::GatewayResource => format!("{} found no free local port to connect to {peer}", owner(story)),
+        Cause::GatewayExited => format!("{} ended while connecting to {peer}", owner(story)),
+        _ => format!("the connection to {peer} failed, and the evidence does not say why"),
+    }
+}
+
+fn upstream_summary(story: &Story<'_>, finding: &Finding) -> String {
+    let (owner, culprit_name) = (victim(story), culprit(finding));
+    let age = story.since_request_ms().map_or_else(String::new, |ms| format!(" {} old", seconds(ms)));
+    let exit = finding.culprit.as_ref().and_then(|c| c.exit);
+    match finding.cause {
+        Cause::OomKilled => format!("{owner} lost a request{age}: {culprit_name} was OOM-killed"),
+        Cause::ProcessCrashed => format!(
+            "{owner} lost a request{age}: {culprit_name} crashed ({})",
+            exit.map_or_else(|| "signal".into(), exit_words)
+        ),
+        Cause::ProcessKilled => format!(
+            "{owner} lost a request{age}: {culprit_name} was killed ({}){}",
+            exit.map_or_else(|| "signal".into(), exit_words),
+            killer(finding.culprit.as_ref())
+        ),
+        Cause::ProcessExited => format!(
+            "{owner} lost a request{age}: {culprit_name} exited by itself ({})",
+            exit.map_or_else(|| "status unknown".into(), exit_words)
+        ),
+        Cause::NeverAccepted => {
+            format!("{owner} lost a request{age}: {culprit_name} closed its listener before it had accepted the connection")
+        }
+        Cause::ClosedUnreadData => {
+            format!("{owner} lost a request{age}: {culprit_name} closed the connection without having read all of it")
+        }
+        Cause::ResetWithoutResponse if finding.alternatives.is_empty() => {
+            format!("{owner} lost a request: {culprit_name} reset the connection on purpose{}", after_request(story))
+        }
+        Cause::ResetWithoutResponse => {
+            format!("{owner} lost a request: the connection was reset{} by the upstream or on the way", after_request(story))
+        }
+        Cause::ClosedWithoutResponse if finding.alternatives.is_empty() => format!(
+            "{owner} lost a request: {culprit_name} closed the connection without an answer{} and lives on",
+            after_request(story)
+        ),
+        Cause::ClosedWithoutResponse => {
+            format!("{owner} lost a request: the upstream closed the connection without an answer{}", after_request(story))
+        }
+        Cause::ResetMidResponse => format!(
+            "a response to {owner} may be cut short: reset by the upstream after {} bytes of it",
+            story.end.bytes_received
+        ),
+        Cause::KeepaliveRace => format!(
+            "the upstream closed the idle connection {} after its last data, while the request was on its way: \
+             keep idle connections for less",
+            seconds(story.ms(story.end.lrcv_age))
+        ),
+        _ => format!("{owner} lost a request{age}, and the evidence does not say why"),
+    }
+}
+
+/// Whose request it was: the owner's, or (where only the accepted end is here) the remote client's.
+fn victim(story: &Story<'_>) -> String {
+    match story.end.role {
+        Role::Client => owner(story),
+        Role::Server => story.end.tuple.peer.to_string(),
+    }
+}
+
+fn own_summary(story: &Story<'_>, finding: &Finding) -> String {
+    let (owner, peer) = (owner(story), story.end.tuple.peer);
+    match finding.cause {
+        Cause::GatewayTimeout => format!(
+            "{owner} gave up waiting for {peer} after {}, while its client was still there: its read timeout, \
+             or a slow upstream",
+            seconds(story.ms(story.end.lsnd_age))
+        ),
+        Cause::GatewayClosed => format!("{owner} closed the connection to {peer} with a request pending{}", after_request(story)),
+        Cause::ClientGone => format!(
+            "the client {} had left, so {owner} dropped the request to {peer}{}",
+            story.client_left.as_ref().map_or_else(String::new, |left| left.tuple.peer.to_string()),
+            after_request(story)
+        ),
+        Cause::GatewayExited => format!(
+            "{owner} ended with a request to {peer} pending ({}{})",
+            finding.culprit.as_ref().and_then(|c| c.exit).map_or_else(|| "status unknown".into(), exit_words),
+            killer(finding.culprit.as_ref())
+        ),
+        Cause::PacketsLost => format!(
+            "{peer} acknowledged nothing any more: path broken, host gone, or the flow forgotten on the way \
+             ({} retransmissions)",
+            story.end.retransmits
+        ),
+        Cause::SocketDestroyed => format!("{} destroyed the connection of {owner} to {peer}", culprit(finding)),
+        _ => format!("the connection of {owner} to {peer} ended, and the evidence does not say why"),
+    }
+}
+
+fn healthy_summary(story: &Story<'_>, finding: &Finding) -> String {
+    let peer = story.end.tuple.peer;
+    let side = if finding.by == By::Gateway { owner(story) } else { format!("{peer}") };
+    match finding.cause {
+        Cause::Probe => format!("{side} closed the connection to {peer} unused"),
+        Cause::IdleClose => format!("{side} closed the connection after {} without data", seconds(story.idle_ms())),
+        _ => format!("{side} closed the connection, nothing was owed"),
+    }
+}
+
+/// The facts, one short sentence each.
+pub fn evidence(story: &Story<'_>, finding: &Finding) -> Vec<String> {
+    let mut facts = vec![ending(story)];
+    if !story.connecting() {
+        facts.push(accounting(story));
+        facts.extend(other_end(story));
+    }
+    facts.extend(refusal(story));
+    facts.extend(story.client_left.as_ref().map(|left| {
+        format!(
+            "its client {} had {} {} before, its request unanswered",
+            left.tuple.peer,
+            if left.reset { "reset the connection" } else { "closed" },
+            seconds(story.end.ktime_ns.saturating_sub(left.ktime_ns) as f64 / 1e6)
+        )
+    }));
+    if let Some(c) = finding.culprit.as_ref() {
+        facts.extend(c.exit.map(|exit| {
+            let oom = if exit.oom { ", chosen by the OOM killer" } else { "" };
+            format!("{} ended: {}{oom}{}", named(&c.process), exit_words(exit), killer(Some(c)))
+        }));
+    }
+    facts
+}
+
+fn ending(story: &Story<'_>) -> String {
+    let end = story.end;
+    let errno = if end.sk_err == 0 { String::new() } else { format!(", sk_err {}", end.sk_err) };
+    format!("{:?} to {:?}{errno}{}", end.old_state, end.new_state, if end.rst_received { ", RST received" } else { "" })
+}
+
+fn accounting(story: &Story<'_>) -> String {
+    let end = story.end;
+    let waiting = if end.pending { "a request was waiting" } else { "nothing was waiting" };
+    format!(
+        "{waiting}: {} bytes sent, {} received, {} unread, {} not acknowledged",
+        end.bytes_sent, end.bytes_received, end.unread, end.unacked
+    )
+}
+
+fn other_end(story: &Story<'_>) -> Option<String> {
+    let other = story.other?;
+    let by = other.actor.as_ref().map_or_else(|| "nobody to be seen".into(), named);
+    let linger = if other.linger0 { ", SO_LINGER 0" } else { "" };
+    Some(format!(
+        "the accepted end was closed by {by}: {} bytes received, {} unread, {} sent{linger}",
+        other.bytes_received, other.unread, other.bytes_sent
+    ))
+}
+
+fn refusal(story: &Story<'_>) -> Option<String> {
+    let netns = story.end.refused_in_netns?;
+    Some(format!("the kernel of this host refused the SYN in network namespace {netns}: no socket listens there"))
+}
