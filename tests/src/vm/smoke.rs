@@ -1,0 +1,152 @@
+//! The plan for a kernel that is supported: every fault once, connections older than the agent, and
+//! every way to see a FIN.
+//!
+//! One `rstrace watch` sees all the faults; each has an upstream address of its own, by which its
+//! line is found, and in the end each address must have had exactly one line.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use rstrace_tests::agent::Agent;
+use rstrace_tests::process::run_within;
+use rstrace_tests::scenario::Scenario;
+use serde_json::{Value, json};
+
+use crate::expect;
+use crate::fault::{Cast, Fault, Older};
+use crate::results::Results;
+use crate::upstream::PATIENCE;
+
+const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
+/// On an ordinary machine a verdict is there within 300 ms; this one emulates its processor. Should
+/// none come at all, the plan must still reach its end before the machine is given up.
+const VERDICT: Duration = Duration::from_secs(5);
+/// The agent's settle window is 200 ms: a second line of a connection would have come by then.
+const SETTLE: Duration = Duration::from_secs(2);
+
+/// Names of the fixtures, and how each is brought about.
+const FAULTS: [(&str, IpAddr, Fault); 12] = [
+    ("no_listener", V4, Fault::NobodyListens),
+    ("no_listener", V6, Fault::NobodyListens),
+    ("closed_without_response", V4, Fault::Request("/fin")),
+    ("closed_without_response", V6, Fault::Request("/fin")),
+    ("reset_without_response", V4, Fault::Request("/reset")),
+    ("closed_unread_data", V4, Fault::ClosedUnread),
+    ("reset_mid_response", V4, Fault::Request("/partial-reset")),
+    ("process_killed", V4, Fault::Killed),
+    ("process_exited", V4, Fault::Request("/exit/3")),
+    ("process_crashed", V4, Fault::Request("/segv")),
+    ("oom_killed", V4, Fault::OutOfMemory),
+    ("graceful", V4, Fault::Request("/until-close")),
+];
+
+/// Runs the whole plan.
+pub fn run(results: &mut Results) {
+    let mut addresses = (9001..).map(|port| move |ip| SocketAddr::new(ip, port));
+    let mut address = |ip| addresses.next().map_or(SocketAddr::new(ip, 0), |with_port| with_port(ip));
+    results.take("doctor_names_the_fin_hook", || fin_hook(None));
+    let older = Older::open(address(V4)).and_then(|read| Ok((read, Older::open(address(V4))?)));
+    let mut agent = None;
+    results.take("watch_is_ready", || {
+        agent = Some(Agent::watch(&["--all"])?);
+        Ok(())
+    });
+    if let Some(mut agent) = agent {
+        watched(results, &mut agent, &mut address, older);
+    }
+    for how in ["fentry", "kprobe", "state"] {
+        let address = address(V4);
+        results.take(&format!("fin_by_{how}"), || fin_by(how, address));
+    }
+}
+
+/// Everything that one agent watches.
+fn watched(
+    results: &mut Results,
+    agent: &mut Agent,
+    address: &mut impl FnMut(IpAddr) -> SocketAddr,
+    older: Result<(Older, Older)>,
+) {
+    let mut upstreams = Vec::new();
+    for (name, ip, fault) in FAULTS {
+        let address = address(ip);
+        upstreams.push(address);
+        let family = if ip == V6 { "_ipv6" } else { "" };
+        results
+            .take(&format!("{name}{family}"), || judge(agent, name, address, || fault.bring_about(address)));
+    }
+    results.take("older_than_the_agent", || {
+        let (read, unread) = older?;
+        upstreams.extend([read.address(), unread.address()]);
+        judge(agent, "closed_without_response", read.address(), || read.answered_then_closed())?;
+        let address = unread.address();
+        let cast = unread.closed()?;
+        let line = verdict(agent, address)?;
+        expect::of_an_older_connection(&line, &cast).with_context(|| line.to_string())
+    });
+    results.take("one_line_for_each", || {
+        agent.read_for(SETTLE)?;
+        upstreams.iter().try_for_each(|address| one_line(agent, *address))
+    });
+    for line in agent.stderr().lines() {
+        println!("rstrace: {line}");
+    }
+}
+
+/// Brings a fault about and demands the verdict that the fixture of this name states.
+fn judge(
+    agent: &mut Agent,
+    name: &'static str,
+    address: SocketAddr,
+    bring_about: impl FnOnce() -> Result<Cast>,
+) -> Result<()> {
+    let cast = bring_about()?;
+    let line = verdict(agent, address)?;
+    expect::as_the_fixture_says(&line, &Scenario::named(name)?, &cast).with_context(|| line.to_string())
+}
+
+fn verdict(agent: &mut Agent, address: SocketAddr) -> Result<Value> {
+    let found = agent.wait_for(&address.to_string(), VERDICT, |line| is_about(line, address));
+    Ok(found.with_context(|| format!("stderr: {}", agent.stderr()))?.json)
+}
+
+fn one_line(agent: &Agent, address: SocketAddr) -> Result<()> {
+    let lines: Vec<&Value> =
+        agent.seen().iter().map(|line| &line.json).filter(|line| is_about(line, address)).collect();
+    ensure!(lines.len() == 1, "{} lines about {address}: {}", lines.len(), json!(lines));
+    Ok(())
+}
+
+/// As upstream of one end, or as listener of the other.
+fn is_about(line: &Value, address: SocketAddr) -> bool {
+    let address = address.to_string();
+    line["kind"] == "verdict" && (line["upstream"] == address || line["listener"] == address)
+}
+
+/// The same fault must have the same verdict, however the agent learns of the FIN.
+fn fin_by(how: &str, address: SocketAddr) -> Result<()> {
+    // SAFETY: nothing in this process reads the environment but the standard library, which locks it.
+    unsafe { std::env::set_var("RSTRACE_TCP_FIN", how) };
+    fin_hook(Some(how))?;
+    let mut agent = Agent::watch(&["--all"])?;
+    judge(&mut agent, "closed_without_response", address, || Fault::Request("/fin").bring_about(address))
+}
+
+/// Demands that `doctor` says how tcp_fin is attached: in this way, or in any.
+fn fin_hook(how: Option<&str>) -> Result<()> {
+    let doctor = run_within(Command::new("/bin/rstrace").arg("doctor"), PATIENCE)?;
+    println!("{}{}", doctor.stdout, doctor.stderr);
+    let line =
+        doctor.stdout.lines().find(|line| line.contains("tcp_fin")).context("doctor is silent on tcp_fin")?;
+    let says = |way: &str| line.split_whitespace().any(|word| word == way);
+    let (attached, by_function) = (says("attached"), says("fentry") || says("kprobe"));
+    match how {
+        Some("state") => ensure!(!attached, "{line:?}: attached, and only the state change was allowed"),
+        Some(how) => ensure!(attached && says(how), "{line:?}: not attached by {how}"),
+        None => ensure!(attached && by_function, "{line:?}: names no way to attach"),
+    }
+    Ok(())
+}
