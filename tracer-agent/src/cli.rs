@@ -108,10 +108,9 @@ pub struct WatchArgs {
     #[arg(long, value_name = "TIME", value_parser = duration, allow_hyphen_values = true)]
     pub duration: Option<Duration>,
 
-    /// Socket of the running agent; named explicitly, there has to be one [default: /run/rstrace/rstrace.sock,
-    /// and without an agent there the programs are loaded by this command itself]
-    #[arg(long, value_name = "PATH", env = "RSTRACE_SOCKET", conflicts_with = "vantage")]
-    pub socket: Option<PathBuf>,
+    /// Socket of the running agent; where none listens, this command loads the programs itself
+    #[arg(long, value_name = "PATH", env = "RSTRACE_SOCKET", default_value = socket::DEFAULT_PATH)]
+    pub socket: PathBuf,
 }
 
 /// Which verdicts to show. Values of one kind are alternatives, kinds have to hold together.

@@ -44,7 +44,7 @@ fn watch_takes_lists_and_repeated_options() {
     assert_eq!(filter.upstream.len(), 3);
     assert_eq!(filter.cause, [Cause::OomKilled, Cause::NoListener]);
     assert_eq!(filter.netns, [1, 2]);
-    assert!(filter.all && args.json && args.socket.is_none());
+    assert!(filter.all && args.json);
 }
 
 #[test]
@@ -67,7 +67,6 @@ fn wrong_usage_ends_with_2_and_says_what_is_right() {
         ("rstrace watch --duration 10", "such as 30s"),
         ("rstrace watch --duration -10s", "such as 30s"),
         ("rstrace watch --duration 0s", "such as 30s"),
-        ("rstrace watch --vantage 1 --socket /tmp/x", "cannot be used with"),
         ("rstrace watch --gateway a-name-longer-than-15", "15 bytes"),
         ("rstrace agent --listen localhost", "such as 127.0.0.1:19435"),
         ("rstrace agent --listen :70000", "such as 127.0.0.1:19435"),

@@ -113,6 +113,13 @@ impl UpstreamFilter {
     }
 }
 
+impl From<IpAddr> for UpstreamFilter {
+    /// That address, every port.
+    fn from(address: IpAddr) -> Self {
+        Self::whole(address, None)
+    }
+}
+
 impl FromStr for UpstreamFilter {
     type Err = FilterError;
 

@@ -1,0 +1,174 @@
+//! `rstrace demo`: breaks a few connections on loopback, each in another way, and shows what is said of it.
+//!
+//! The servers are processes of their own (this program again, see `demo::part`), since it is their ends that
+//! are to be told apart. The verdicts come through the same stream that every watcher reads.
+
+mod part;
+mod stage;
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use tokio::time::Instant;
+
+pub use part::play;
+
+use crate::cli::Ending;
+use crate::output::filter::{Filter, UpstreamFilter};
+use crate::output::hub::{Hub, Item, Subscription};
+use crate::output::printer::Printer;
+use crate::output::view::{Ready, VerdictView};
+use crate::verdict::Cause;
+
+/// Within which a verdict has to come; it usually takes a quarter of a second.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Within which all has to be over.
+const WHOLE: Duration = Duration::from_secs(14);
+/// More lines than the demo can cause.
+const QUEUE: usize = 256;
+
+/// One way to break a connection, and what is to be said of it.
+#[derive(Clone, Copy, Debug)]
+struct Break {
+    told: &'static str,
+    ending: Ending,
+    cause: Cause,
+}
+
+const BREAKS: [Break; 7] = [
+    Break {
+        told: "connecting to a port that its server has just left",
+        ending: Ending::Leave,
+        cause: Cause::NoListener,
+    },
+    Break {
+        told: "killing the server while it works on a request",
+        ending: Ending::Wait,
+        cause: Cause::ProcessKilled,
+    },
+    Break {
+        told: "the server exits with code 3 in the middle of a request",
+        ending: Ending::Exit,
+        cause: Cause::ProcessExited,
+    },
+    Break {
+        told: "the server closes without an answer, and lives on",
+        ending: Ending::Close,
+        cause: Cause::ClosedWithoutResponse,
+    },
+    Break {
+        told: "the server resets the connection on purpose (SO_LINGER 0)",
+        ending: Ending::Reset,
+        cause: Cause::ResetWithoutResponse,
+    },
+    Break {
+        told: "the server closes without having read the request",
+        ending: Ending::CloseUnread,
+        cause: Cause::ClosedUnreadData,
+    },
+    Break {
+        told: "the server resets in the middle of its answer",
+        ending: Ending::ResetHalfway,
+        cause: Cause::ResetMidResponse,
+    },
+];
+
+/// How the demo went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Connections that were broken.
+    pub broken: usize,
+    /// Verdicts that said what had been done.
+    pub right: usize,
+}
+
+impl Outcome {
+    #[must_use]
+    pub fn is_success(self) -> bool {
+        self.broken == self.right
+    }
+}
+
+/// What [`run`] reads. To be called before it, and with all hooks attached.
+///
+/// # Errors
+/// If the hub has too many readers.
+pub fn subscribe(hub: &Hub) -> Result<Subscription> {
+    let loopback = UpstreamFilter::from(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    let filter = Filter { upstream: vec![loopback], ..Filter::default() };
+    Ok(hub.subscribe("demo", filter, QUEUE)?)
+}
+
+/// Breaks the connections one by one and prints what is said of each. Returns when all is told.
+///
+/// # Errors
+/// If loopback cannot be used, this program cannot be started again, or standard output is closed
+/// ([`crate::output::write::WriteError`] in the chain).
+pub async fn run(ready: &Ready, watch: &mut Subscription, printer: &mut Printer) -> Result<Outcome> {
+    let start = Instant::now();
+    let mut outcome = Outcome::default();
+    let count = BREAKS.len();
+    printer
+        .note(format!("Breaking {count} connections on loopback. Below each: what rstrace says of it.\n"))
+        .await?;
+    printer.ready(ready).await?;
+    for (i, what) in BREAKS.into_iter().enumerate() {
+        printer.note(format!("\n{} of {count}: {}", i + 1, what.told)).await?;
+        let deadline = (Instant::now() + PATIENCE).min(start + WHOLE);
+        outcome.broken += 1;
+        outcome.right += usize::from(show(what, deadline, watch, printer).await?);
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    let Outcome { broken, right } = outcome;
+    printer.note(format!("\n{right} of {broken} verdicts are right, after {seconds:.1} s.")).await?;
+    printer
+        .note(if outcome.is_success() {
+            "Next: `rstrace watch` shows this for every upstream connection of this host, \
+             `rstrace agent` also serves it as metrics."
+        } else {
+            "Next: `rstrace doctor` says which hooks this kernel lacks, and what is lost without them."
+        })
+        .await?;
+    Ok(outcome)
+}
+
+/// Breaks one connection and prints its verdict; whether it was the right one.
+async fn show(
+    what: Break,
+    deadline: Instant,
+    watch: &mut Subscription,
+    printer: &mut Printer,
+) -> Result<bool> {
+    let staged = tokio::task::spawn_blocking(move || stage::break_one(what.ending)).await;
+    let staged = staged
+        .context("the demo's thread ended")?
+        .with_context(|| format!("cannot show this on loopback ({}): is the interface lo up?", what.cause))?;
+    let upstream = staged.upstream().to_string();
+    let verdict = tokio::time::timeout_at(deadline, verdict_on(&upstream, watch)).await;
+    // Until now the server had to live on.
+    drop(staged);
+    let Ok(Some(item)) = verdict else {
+        printer.note(format!("  no verdict on {upstream} came in time (expected {})", what.cause)).await?;
+        return Ok(false);
+    };
+    printer.item(&Item::Verdict(item.clone())).await?;
+    let right = item.cause == what.cause;
+    if !right {
+        printer.note(format!("  expected {}", what.cause)).await?;
+    }
+    Ok(right)
+}
+
+async fn verdict_on(upstream: &str, watch: &mut Subscription) -> Option<std::sync::Arc<VerdictView>> {
+    loop {
+        match watch.recv().await? {
+            Item::Verdict(view) if view.upstream.as_deref() == Some(upstream) => return Some(view),
+            // Other connections of this host.
+            Item::Verdict(_) | Item::Omitted(_) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
