@@ -17,7 +17,7 @@ if [ ! -e "$policy" ]; then
     printf '#!/bin/sh\nexit 101\n' >"$policy"
     chmod 755 "$policy"
 fi
-DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends --no-remove "$@"
+DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends --no-remove "$@" >/dev/null
 "#;
 
 pub fn is_here() -> bool {
@@ -67,8 +67,7 @@ pub fn install(packages: &[String]) -> Result<()> {
     eprintln!("setup: apt-get install {list}");
     let mut command = privilege::as_root("sh")?;
     command.args(["-c", INSTALL, "sh"]).args(packages);
-    // What apt says goes where it disturbs nobody who reads the output of what is run in the end.
-    let status = command.stdout(std::io::stderr()).status().context("cannot run sh")?;
+    let status = command.status().context("cannot run sh")?;
     if !status.success() {
         bail!("the packages could not be installed, see above: run `apt-get install {list}` as root");
     }
