@@ -1,7 +1,5 @@
 //! `rstrace watch`: live verdicts, from the running agent, else from programs of its own.
 
-use std::path::Path;
-
 use anyhow::Context as _;
 
 use super::netns::inum;
@@ -11,7 +9,7 @@ use crate::cli::{Global, WatchArgs};
 use crate::kernel::Options;
 use crate::output::filter::Filter;
 use crate::output::printer::{Feed, Format, Printer};
-use crate::output::socket::{Client, DEFAULT_PATH};
+use crate::output::socket::{Client, ClientError};
 
 /// Lines that the terminal may be behind.
 const QUEUE: usize = 4096;
@@ -39,14 +37,15 @@ pub(super) async fn run(args: &WatchArgs, global: &Global) -> anyhow::Result<()>
     Ok(printer.finish().await?)
 }
 
-/// The agent to ask: a socket that was named has to be served, the default one may be.
+/// The agent to ask, if one listens and may see what is asked for.
 async fn running_agent(args: &WatchArgs, vantage: Option<u32>) -> anyhow::Result<Option<Client>> {
     if vantage.is_some() {
         return Ok(None);
     }
-    match &args.socket {
-        Some(path) => Ok(Some(Client::connect(path).await?)),
-        None => Ok(Client::connect(Path::new(DEFAULT_PATH)).await.ok()),
+    match Client::connect(&args.socket).await {
+        Ok(client) => Ok(Some(client)),
+        Err(ClientError::NoAgent { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 
