@@ -92,9 +92,6 @@ pub struct WatchArgs {
     #[arg(long)]
     pub json: bool,
 
-    #[command(flatten)]
-    pub filter: FilterArgs,
-
     /// See sockets and processes of this network namespace only, as if all else were on other machines
     /// (loads the programs itself, without a running agent)
     #[arg(long, value_name = "PATH|INUM")]
@@ -111,6 +108,10 @@ pub struct WatchArgs {
     /// Socket of the running agent; where none listens, this command loads the programs itself
     #[arg(long, value_name = "PATH", env = "RSTRACE_SOCKET", default_value = socket::DEFAULT_PATH)]
     pub socket: PathBuf,
+
+    // Last, since its heading stands above whatever follows.
+    #[command(flatten)]
+    pub filter: FilterArgs,
 }
 
 /// Which verdicts to show. Values of one kind are alternatives, kinds have to hold together.

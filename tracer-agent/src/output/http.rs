@@ -39,10 +39,10 @@ pub struct Health {
 
 /// The address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot serve /metrics on {address}: {source}; choose another address with --listen")]
+#[error("cannot serve /metrics on {address}: {error}; choose another address with --listen")]
 pub struct ListenError {
     address: SocketAddr,
-    source: std::io::Error,
+    error: std::io::Error,
 }
 
 #[derive(Clone, Debug)]
@@ -91,7 +91,7 @@ impl Health {
 /// # Errors
 /// If it is occupied or not this host's.
 pub async fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {
-    TcpListener::bind(address).await.map_err(|source| ListenError { address, source })
+    TcpListener::bind(address).await.map_err(|error| ListenError { address, error })
 }
 
 /// Serves until `shutdown` completes.

@@ -27,7 +27,7 @@ pub enum WriteError {
     #[error("the reader of standard output has gone")]
     Closed,
     #[error("cannot write to standard output: {0}")]
-    Io(#[source] io::Error),
+    Io(io::Error),
 }
 
 // === impl LineWriter ===

@@ -25,10 +25,10 @@ pub enum ClientError {
     NoAgent { path: PathBuf },
     #[error("not permitted to open {path}: the socket is its owner's alone, so run this as the agent's user")]
     NotPermitted { path: PathBuf },
-    #[error("cannot connect to {path}: {source}")]
-    Connect { path: PathBuf, source: io::Error },
+    #[error("cannot connect to {path}: {error}")]
+    Connect { path: PathBuf, error: io::Error },
     #[error("the stream of the agent broke: {0}")]
-    Broken(#[source] io::Error),
+    Broken(io::Error),
     #[error("the agent has ended")]
     Ended,
     #[error("the agent sent what this version cannot read ({0}): use the same version for both")]
@@ -43,12 +43,12 @@ impl Client {
     /// # Errors
     /// [`ClientError::NoAgent`] if nobody listens there.
     pub async fn connect(path: &Path) -> Result<Self, ClientError> {
-        let stream = UnixStream::connect(path).await.map_err(|source| {
+        let stream = UnixStream::connect(path).await.map_err(|error| {
             let path = path.to_owned();
-            match source.kind() {
+            match error.kind() {
                 io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::NoAgent { path },
                 io::ErrorKind::PermissionDenied => ClientError::NotPermitted { path },
-                _ => ClientError::Connect { path, source },
+                _ => ClientError::Connect { path, error },
             }
         })?;
         Ok(Self { stream: BufReader::new(stream) })

@@ -49,8 +49,8 @@ pub enum BindError {
     InUse { path: PathBuf },
     #[error("{path} exists and is no socket: remove it or choose another --socket")]
     NoSocket { path: PathBuf },
-    #[error("cannot {action} {path}: {source}; choose another --socket")]
-    Io { action: &'static str, path: PathBuf, source: io::Error },
+    #[error("cannot {action} {path}: {error}; choose another --socket")]
+    Io { action: &'static str, path: PathBuf, error: io::Error },
 }
 
 // === impl Server ===
@@ -62,7 +62,7 @@ impl Server {
     /// # Errors
     /// If a live agent has it, or the file system refuses.
     pub fn bind(path: &Path) -> Result<Self, BindError> {
-        let failed = |action| move |source| BindError::Io { action, path: path.to_owned(), source };
+        let failed = |action| move |error| BindError::Io { action, path: path.to_owned(), error };
         if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
             std::fs::create_dir_all(parent).map_err(failed("create the directory of"))?;
         }
@@ -120,7 +120,7 @@ impl Drop for SocketFile {
 
 /// Removes a socket that nobody listens on; refuses everything else that is in the way.
 fn make_way(path: &Path) -> Result<(), BindError> {
-    let failed = |action| move |source| BindError::Io { action, path: path.to_owned(), source };
+    let failed = |action| move |error| BindError::Io { action, path: path.to_owned(), error };
     let metadata = match std::fs::symlink_metadata(path) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
