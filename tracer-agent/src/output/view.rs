@@ -170,6 +170,8 @@ pub enum Line {
 impl VerdictView {
     #[must_use]
     pub fn new(verdict: &Verdict, names: &dyn Names, origin: &Origin) -> Self {
+        // First, since whose network a namespace is may be learned from the processes in it.
+        let owner = verdict.owner.as_ref().map(|p| OwnerView::new(p, names));
         Self {
             schema: SCHEMA,
             kind: Kind::Verdict,
@@ -189,7 +191,7 @@ impl VerdictView {
             alternatives: verdict.alternatives.clone(),
             how: verdict.how,
             rst_reason: verdict.rst_reason.map(|n| names.reset_reason(n).unwrap_or_else(|| n.to_string())),
-            owner: verdict.owner.as_ref().map(|p| OwnerView::new(p, names)),
+            owner,
             culprit: verdict.culprit.as_ref().map(|c| CulpritView {
                 pid: c.process.tgid,
                 comm: c.process.comm.clone(),

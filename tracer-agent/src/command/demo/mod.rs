@@ -12,13 +12,17 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use tokio::time::Instant;
 
-pub use part::play;
+pub(super) use part::play;
 
-use crate::cli::Ending;
+use super::told_to_stop;
+use crate::agent::Agent;
+use crate::cli::{Ending, Global};
+use crate::kernel::Options;
 use crate::output::filter::{Filter, UpstreamFilter};
 use crate::output::hub::{Hub, Item, Subscription};
-use crate::output::printer::Printer;
+use crate::output::printer::{Format, Printer};
 use crate::output::view::{Ready, VerdictView};
+use crate::output::write::{WriteError, stdout_closed};
 use crate::verdict::Cause;
 
 /// Within which a verdict has to come; it usually takes a quarter of a second.
@@ -76,7 +80,7 @@ const BREAKS: [Break; 7] = [
 
 /// How the demo went.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Outcome {
+struct Outcome {
     /// Connections that were broken.
     pub broken: usize,
     /// Verdicts that said what had been done.
@@ -84,17 +88,40 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    #[must_use]
-    pub fn is_success(self) -> bool {
+    fn is_success(self) -> bool {
         self.broken == self.right
     }
+}
+
+/// Not every verdict was the right one; the demo has said which.
+#[derive(Debug, thiserror::Error)]
+#[error("{} of {} verdicts are missing or wrong: `rstrace doctor` says what this kernel lacks", .0.broken - .0.right, .0.broken)]
+struct Incomplete(Outcome);
+
+/// `rstrace demo`: loads the programs for itself, whether an agent runs or not.
+///
+/// # Errors
+/// If they cannot be loaded, and if a verdict was not the right one.
+pub(super) async fn command(global: &Global) -> Result<()> {
+    let agent = Agent::start(&Options { vantage: None, debug_programs: global.debug_programs })?;
+    let ready = agent.ready()();
+    let mut watch = subscribe(&agent.hub())?;
+    let mut printer = Printer::stdout(Format::stdout(false))?;
+    let outcome = tokio::select! {
+        done = agent.run() => return done.context("the agent stopped"),
+        done = run(&ready, &mut watch, &mut printer) => done?,
+        done = told_to_stop() => return done.context("cannot wait for signals"),
+        () = stdout_closed() => return Err(WriteError::Closed.into()),
+    };
+    printer.finish().await?;
+    if outcome.is_success() { Ok(()) } else { Err(Incomplete(outcome).into()) }
 }
 
 /// What [`run`] reads. To be called before it, and with all hooks attached.
 ///
 /// # Errors
 /// If the hub has too many readers.
-pub fn subscribe(hub: &Hub) -> Result<Subscription> {
+fn subscribe(hub: &Hub) -> Result<Subscription> {
     let loopback = UpstreamFilter::from(IpAddr::V4(Ipv4Addr::LOCALHOST));
     let filter = Filter { upstream: vec![loopback], ..Filter::default() };
     Ok(hub.subscribe("demo", filter, QUEUE)?)
@@ -105,7 +132,7 @@ pub fn subscribe(hub: &Hub) -> Result<Subscription> {
 /// # Errors
 /// If loopback cannot be used, this program cannot be started again, or standard output is closed
 /// ([`crate::output::write::WriteError`] in the chain).
-pub async fn run(ready: &Ready, watch: &mut Subscription, printer: &mut Printer) -> Result<Outcome> {
+async fn run(ready: &Ready, watch: &mut Subscription, printer: &mut Printer) -> Result<Outcome> {
     let start = Instant::now();
     let mut outcome = Outcome::default();
     let count = BREAKS.len();
@@ -122,14 +149,11 @@ pub async fn run(ready: &Ready, watch: &mut Subscription, printer: &mut Printer)
     let seconds = start.elapsed().as_secs_f64();
     let Outcome { broken, right } = outcome;
     printer.note(format!("\n{right} of {broken} verdicts are right, after {seconds:.1} s.")).await?;
-    printer
-        .note(if outcome.is_success() {
-            "Next: `rstrace watch` shows this for every upstream connection of this host, \
-             `rstrace agent` also serves it as metrics."
-        } else {
-            "Next: `rstrace doctor` says which hooks this kernel lacks, and what is lost without them."
-        })
-        .await?;
+    if outcome.is_success() {
+        let next = "Next: `rstrace watch` shows this for every upstream connection of this host, \
+                    `rstrace agent` also serves it as metrics.";
+        printer.note(next).await?;
+    }
     Ok(outcome)
 }
 

@@ -44,15 +44,17 @@ impl Collector for Rstrace {
 
         let state = counted.state();
         tables_and_hooks(&mut families, &state);
+        let source = state.source.clone();
+        // Reading the kernel takes its time, and locks of its own.
+        drop(state);
         let mut snapshot = KernelSnapshot::default();
-        if let Some(source) = &state.source {
+        if let Some(source) = source {
             snapshot = source.snapshot();
             for (key, counters) in &snapshot.upstreams {
                 let (upstream, scope) = named(counted, key, |netns| source.scope(netns));
                 upstream_samples(&mut families, &upstream, &scope, counters);
             }
         }
-        drop(state);
         losses(&mut families, &snapshot);
         costs(&mut families, &snapshot);
         for (label, count) in counted.labels.overflow() {

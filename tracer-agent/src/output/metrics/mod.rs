@@ -92,7 +92,7 @@ struct Counted {
 
 #[derive(Default)]
 struct State {
-    source: Option<Box<dyn Source>>,
+    source: Option<Arc<dyn Source>>,
     tables: BTreeMap<&'static str, TableUse>,
     hooks: Vec<HookView>,
 }
@@ -117,7 +117,7 @@ impl Default for Metrics {
 impl Metrics {
     /// From now on scrapes show the kernel's figures too.
     pub fn set_source(&self, source: Box<dyn Source>) {
-        self.counted.state().source = Some(source);
+        self.counted.state().source = Some(Arc::from(source));
     }
 
     /// An event came through the ring and was decoded.
