@@ -37,7 +37,9 @@ pub fn tcp_receive_reset(ctx: BtfTracePointContext) -> i32 {
     if maps::vantage() != 0 && maps::vantage() != sk.netns() {
         return 0;
     }
-    if let Some(hints) = maps::hints() {
+    if matches!(state, s::SYN_SENT | s::ESTABLISHED)
+        && let Some(hints) = maps::hints()
+    {
         // SAFETY: this CPU's entry of a per-CPU array.
         unsafe { (*hints).rst_received = sk.address() };
     }

@@ -13,7 +13,7 @@ use tracer_ebpf::tcp_state as s;
 use tracer_ebpf::wire::{Snapshot, Task, kind, phase, role};
 
 use crate::emit;
-use crate::kread::{Sk, TaskRef, socket_sk};
+use crate::kread::{Sk, TaskRef, Tcp, socket_sk};
 use crate::maps::{self, Mark, mark_flag, owner_flag};
 
 /// `struct bpf_iter__task_file` (kernel/bpf/task_iter.c); stable interface.
@@ -74,7 +74,7 @@ pub unsafe extern "C" fn snapshot(ctx: *const TaskFile) -> i32 {
     record.backlog_limit = sk.backlog_limit();
     record.backlog = sk.backlog();
     if state != s::LISTEN {
-        record.role = note_connection(&sk, tcp.local_port(), state, &record.task);
+        record.role = note_connection(&sk, &tcp, state, &record.task);
     } else {
         maps::remember_owner(record.task.tgid, owner_flag::OWNS);
     }
@@ -89,9 +89,9 @@ pub unsafe extern "C" fn snapshot(ctx: *const TaskFile) -> i32 {
 
 /// Returns the role, and gives a socket that connected its mark.
 #[inline(always)]
-fn note_connection(sk: &Sk, local_port: u16, state: u8, task: &Task) -> u32 {
+fn note_connection(sk: &Sk, tcp: &Tcp, state: u8, task: &Task) -> u32 {
     // SAFETY: the value is one aligned u32.
-    if unsafe { maps::LISTEN_PORTS.get(port_key(sk, local_port)) }.is_some() {
+    if unsafe { maps::LISTEN_PORTS.get(port_key(sk, tcp.local_port())) }.is_some() {
         maps::remember_owner(task.tgid, owner_flag::OWNS | owner_flag::ACCEPTS);
         return u32::from(role::SERVER);
     }
@@ -106,6 +106,12 @@ fn note_connection(sk: &Sk, local_port: u16, state: u8, task: &Task) -> u32 {
             phase: phase::ANSWERED as u32,
             flags: mark_flag::PREEXISTING,
         };
+        // It last received, and that was read: nothing is pending. Within one tick the order is not known.
+        let answered = (tcp.lrcvtime().wrapping_sub(tcp.lsndtime()) as i32) > 0;
+        if answered && tcp.rcv_nxt() == tcp.copied_seq() {
+            mark.read_mark = tcp.write_seq();
+            mark.flags |= mark_flag::MARKED;
+        }
         maps::create_mark(sk, &mut mark);
         maps::remember_owner(task.tgid, owner_flag::OWNS);
     }

@@ -201,12 +201,19 @@ fn client_ended(sk: &Sk, tcp: &Tcp, mark: *mut Mark, old_state: u8, new_state: u
 }
 
 /// How far the connection had come. A request is pending if something was written since the last read and
-/// nothing is unread; `write_seq` does not count our own FIN yet when ESTABLISHED is left.
+/// nothing is unread; `write_seq` does not count our own FIN yet when ESTABLISHED is left. Of a connection that
+/// is older than the programs and has not been read since, the kernel's own times tell: it sent after it had
+/// last received (resolution 1/HZ).
 #[inline(always)]
 pub fn phase_of(tcp: &Tcp, mark: &Mark, fin: bool) -> usize {
     let write_seq = tcp.write_seq();
     let unread = tcp.rcv_nxt().wrapping_sub(tcp.copied_seq()).wrapping_sub(u32::from(fin));
-    if mark.flags & mark_flag::MARKED != 0 && mark.read_mark != write_seq && unread == 0 {
+    let written = if mark.flags & mark_flag::MARKED != 0 {
+        mark.read_mark != write_seq
+    } else {
+        (tcp.lsndtime().wrapping_sub(tcp.lrcvtime()) as i32) > 0
+    };
+    if written && unread == 0 {
         phase::PENDING
     } else if mark.flags & mark_flag::PREEXISTING == 0 && mark.first_seq == write_seq {
         phase::UNUSED
@@ -287,7 +294,7 @@ fn fill_end(record: &mut SocketEnd, sk: &Sk, tcp: &Tcp, old_state: u8, new_state
     record.lrcv_age = jiffies.wrapping_sub(tcp.lrcvtime());
     record.total_retrans = tcp.total_retrans();
     record.srtt_us = tcp.srtt_us();
-    record.flags |= hinted(sk);
+    record.flags |= hinted(sk, new_state);
     if sk.lingers_zero() {
         record.flags |= flag::LINGER0;
     }
@@ -311,20 +318,25 @@ fn fill_actor(record: &mut SocketEnd, sk: &Sk, new_state: u8) {
     }
 }
 
-/// What the hooks that ran just before on this CPU have left for this socket.
+/// What the hooks that ran just before on this CPU have left for this socket. A hint counts only for the change
+/// of state that its hook leads to: an address is used again by the next socket.
 #[inline(always)]
-fn hinted(sk: &Sk) -> u32 {
+fn hinted(sk: &Sk, new_state: u8) -> u32 {
     let Some(hints) = maps::hints() else { return 0 };
     // SAFETY: this CPU's entry of a per-CPU array.
     let hints = unsafe { &mut *hints };
     let mut flags = 0;
     if hints.rst_received == sk.address() {
         hints.rst_received = 0;
-        flags |= flag::RST_RECEIVED;
+        if new_state == s::CLOSE && sk.err() != 0 {
+            flags |= flag::RST_RECEIVED;
+        }
     }
     if hints.fin == sk.address() {
         hints.fin = 0;
-        flags |= flag::FIN_SEEN;
+        if new_state == s::CLOSE_WAIT {
+            flags |= flag::FIN_SEEN;
+        }
     }
     flags
 }

@@ -17,8 +17,8 @@ const QUEUE: usize = 4096;
 /// Runs until it is told to stop.
 pub(super) async fn run(args: &AgentArgs, global: &Global) -> anyhow::Result<()> {
     // Whatever may be occupied is taken before anything is loaded.
-    let listener = http::bind(args.listen).await?;
     let server = Server::bind(&args.socket)?;
+    let listener = http::bind(args.listen).await?;
     let agent = Agent::start(&Options { vantage: None, debug_programs: global.debug_programs })?;
     let (metrics, health) = (agent.metrics(), agent.health());
     let ready = agent.ready();

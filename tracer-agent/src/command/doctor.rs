@@ -86,7 +86,11 @@ fn human(report: &Report) -> String {
     let missing = report.hooks.iter().filter(|h| !h.attached).count();
     let _ = match missing {
         0 => writeln!(text, "everything is attached"),
-        n => writeln!(text, "verdicts can be given; {n} of {} hooks missing, as said above", report.hooks.len()),
+        n => writeln!(
+            text,
+            "verdicts can be given; {n} of {} hooks missing, as said above",
+            report.hooks.len()
+        ),
     };
     text
 }

@@ -8,8 +8,8 @@ use tracer_ebpf::wire::{self, flag, kind, role};
 use zerocopy::FromBytes;
 
 use super::{
-    Event, Existing, Exit, ListenerChange, OomVictim, Process, ProcessExit, ResetSent, Role, SignalSent, SocketEnd,
-    TcpState, Tuple, unmapped,
+    Event, Existing, Exit, ListenerChange, OomVictim, Process, ProcessExit, ResetSent, Role, SignalSent,
+    SocketEnd, TcpState, Tuple, unmapped,
 };
 
 /// `PF_EXITING` and `PF_KTHREAD` of include/linux/sched.h.
@@ -55,8 +55,7 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
 
 fn record<T: FromBytes>(bytes: &[u8], header: wire::Header) -> Result<T, DecodeError> {
     let expected = size_of::<T>();
-    let wrong =
-        || DecodeError::Size { kind: header.kind, len: bytes.len(), said: header.size, expected };
+    let wrong = || DecodeError::Size { kind: header.kind, len: bytes.len(), said: header.size, expected };
     if usize::try_from(header.size) != Ok(expected) {
         return Err(wrong());
     }

@@ -22,7 +22,8 @@ impl Cgroups {
     /// Path of the cgroup of a process, such as `/system.slice/nginx.service`. On a host with cgroup v1 the
     /// memory controller's path is given where the default hierarchy only has its root.
     pub fn of(&mut self, process: &Process) -> Option<String> {
-        if let Some(path) = fs::read_to_string(format!("/proc/{}/cgroup", process.tgid)).ok().as_deref().and_then(parse)
+        if let Some(path) =
+            fs::read_to_string(format!("/proc/{}/cgroup", process.tgid)).ok().as_deref().and_then(parse)
         {
             self.remember(process.cgroup_id, Some(path.clone()));
             return Some(path);
@@ -37,7 +38,8 @@ impl Cgroups {
         if let Some(known) = self.paths.get(&id) {
             return known.clone();
         }
-        let found = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].iter().find_map(|root| search(Path::new(root), id));
+        let found =
+            ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].iter().find_map(|root| search(Path::new(root), id));
         self.remember(id, found.clone());
         found
     }
@@ -52,9 +54,11 @@ impl Cgroups {
 
 /// The path in `/proc/PID/cgroup` (cgroups(7)): the default hierarchy's, else the memory controller's.
 fn parse(text: &str) -> Option<String> {
-    let lines = || text.lines().filter_map(|line| line.split_once(':').and_then(|(_, rest)| rest.split_once(':')));
+    let lines =
+        || text.lines().filter_map(|line| line.split_once(':').and_then(|(_, rest)| rest.split_once(':')));
     let unified = lines().find(|(controllers, _)| controllers.is_empty()).map(|(_, path)| path);
-    let memory = lines().find(|(controllers, _)| controllers.split(',').any(|c| c == "memory")).map(|(_, path)| path);
+    let memory =
+        lines().find(|(controllers, _)| controllers.split(',').any(|c| c == "memory")).map(|(_, path)| path);
     match (unified, memory) {
         (Some(path), _) if path != "/" => Some(path.into()),
         (_, Some(path)) => Some(path.into()),

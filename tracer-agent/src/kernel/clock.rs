@@ -21,7 +21,8 @@ pub fn wall_offset_ns() -> i64 {
 #[must_use]
 pub fn slept_ns() -> u64 {
     let boot = clock_gettime(ClockId::Boottime);
-    let boot_ns = u64::try_from(boot.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(boot.tv_nsec).unwrap_or(0);
+    let boot_ns =
+        u64::try_from(boot.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(boot.tv_nsec).unwrap_or(0);
     boot_ns.saturating_sub(monotonic_ns())
 }
 

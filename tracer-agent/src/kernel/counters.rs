@@ -87,9 +87,7 @@ impl Kernel {
         let failed = |source| CountersError { map: "TALLY", source };
         let Some(map) = self.ebpf.map("TALLY") else { return Ok(vec![]) };
         let map: PerCpuArray<_, u64> = PerCpuArray::try_from(map).map_err(failed)?;
-        (0..tally::COUNT)
-            .map(|index| Ok(map.get(&index, 0).map_err(failed)?.iter().sum()))
-            .collect()
+        (0..tally::COUNT).map(|index| Ok(map.get(&index, 0).map_err(failed)?.iter().sum())).collect()
     }
 
     fn program_runs(&self) -> Vec<ProgramRun> {

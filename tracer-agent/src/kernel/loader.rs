@@ -89,8 +89,16 @@ impl Kernel {
         let ring = Ring::new(take(&mut ebpf, "EVENTS")?).map_err(LoadError::Ring)?;
         let config = Array::try_from(take(&mut ebpf, "CONFIG")?)
             .map_err(|source| LoadError::Map { map: "CONFIG", source })?;
-        let mut kernel =
-            Self { ebpf, layout, support, hooks: Vec::new(), config, flags: 0, vantage: options.vantage, hz: clock::jiffies_per_second() };
+        let mut kernel = Self {
+            ebpf,
+            layout,
+            support,
+            hooks: Vec::new(),
+            config,
+            flags: 0,
+            vantage: options.vantage,
+            hz: clock::jiffies_per_second(),
+        };
         let existing = kernel.attach_all(&btf)?;
         drop(btf);
         clock::give_memory_back();
@@ -224,7 +232,8 @@ fn brief(error: &ProgramError) -> String {
         if std::env::var_os("RSTRACE_VERIFIER_LOG").is_some() {
             return format!("{io_error}\n{log}");
         }
-        let said: Vec<_> = log.lines().filter(|l| !l.starts_with("processed ") && !l.trim().is_empty()).collect();
+        let said: Vec<_> =
+            log.lines().filter(|l| !l.starts_with("processed ") && !l.trim().is_empty()).collect();
         return match said.last() {
             Some(last) => format!("{io_error} ({})", last.trim()),
             None => io_error.to_string(),

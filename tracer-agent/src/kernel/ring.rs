@@ -35,7 +35,10 @@ impl Ring {
     ///
     /// # Errors
     /// If the ring cannot be waited for.
-    pub async fn read(&mut self, mut take: impl FnMut(Result<Event, DecodeError>)) -> Result<bool, RingError> {
+    pub async fn read(
+        &mut self,
+        mut take: impl FnMut(Result<Event, DecodeError>),
+    ) -> Result<bool, RingError> {
         let mut guard = self.fd.readable_mut().await?;
         for _ in 0..BATCH {
             let Some(record) = guard.get_inner_mut().next() else {

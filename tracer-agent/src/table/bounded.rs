@@ -63,12 +63,7 @@ impl<K: Clone + Eq + Hash, V> Bounded<K, V> {
 
     #[must_use]
     pub fn fill(&self) -> Fill {
-        Fill {
-            table: self.name,
-            entries: self.entries.len(),
-            capacity: self.capacity,
-            evicted: self.evicted,
-        }
+        Fill { table: self.name, entries: self.entries.len(), capacity: self.capacity, evicted: self.evicted }
     }
 
     /// Drops the oldest mention of a key; true if an entry went with it.

@@ -93,9 +93,9 @@ impl Listeners {
     /// Whether `process`, or its parent, holds a listener at `address`: a worker accepts from its master's socket.
     #[must_use]
     pub fn is_held_by(&self, address: SocketAddr, netns: u32, process: &Process) -> bool {
-        spellings(address).filter_map(|spelling| self.known.get(&(spelling, netns))).any(|entry| {
-            entry.holders.iter().any(|h| h.is(process) || h.tgid == process.parent_tgid)
-        })
+        spellings(address)
+            .filter_map(|spelling| self.known.get(&(spelling, netns)))
+            .any(|entry| entry.holders.iter().any(|h| h.is(process) || h.tgid == process.parent_tgid))
     }
 
     pub fn expire(&mut self, now: u64) {

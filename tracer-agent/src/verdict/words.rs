@@ -66,18 +66,29 @@ fn connect_summary(story: &Story<'_>, finding: &Finding) -> String {
                 last.exit.map_or_else(String::new, |exit| format!(" ({})", exit_words(exit))),
             ),
             None if story.end.refused_in_netns.is_some() => {
-                format!("nothing listens on {peer}, and nothing has since rstrace started: stale registration, or not up yet")
+                format!(
+                    "nothing listens on {peer}, and nothing has since rstrace started: stale registration, or not up yet"
+                )
             }
-            None => format!("{peer} refused the connection: nothing listens there, or a packet filter answers for it"),
+            None => format!(
+                "{peer} refused the connection: nothing listens there, or a packet filter answers for it"
+            ),
         },
-        Cause::FirewallRejected => format!("a packet filter on the way to {peer} rejected the connection by ICMP"),
-        Cause::HostUnreachable => format!("{peer} cannot be reached: no such host, no route, or rejected by ICMP"),
+        Cause::FirewallRejected => {
+            format!("a packet filter on the way to {peer} rejected the connection by ICMP")
+        }
+        Cause::HostUnreachable => {
+            format!("{peer} cannot be reached: no such host, no route, or rejected by ICMP")
+        }
         Cause::ConnectTimeout => format!(
             "{peer} never answered {} SYNs: host gone, packets dropped, or its accept queue is full",
             story.end.retransmits + 1
         ),
         Cause::GatewayConnectTimeout => {
-            format!("{} gave up connecting to {peer} before the first SYN was due for an answer", owner(story))
+            format!(
+                "{} gave up connecting to {peer} before the first SYN was due for an answer",
+                owner(story)
+            )
         }
         Cause::GatewayResource => format!("{} found no free local port to connect to {peer}", owner(story)),
         Cause::GatewayExited => format!("{} ended while connecting to {peer}", owner(story)),
@@ -105,23 +116,36 @@ fn upstream_summary(story: &Story<'_>, finding: &Finding) -> String {
             exit.map_or_else(|| "status unknown".into(), exit_words)
         ),
         Cause::NeverAccepted => {
-            format!("{owner} lost a request{age}: {culprit_name} closed its listener before it had accepted the connection")
+            format!(
+                "{owner} lost a request{age}: {culprit_name} closed its listener before it had accepted the connection"
+            )
         }
         Cause::ClosedUnreadData => {
-            format!("{owner} lost a request{age}: {culprit_name} closed the connection without having read all of it")
+            format!(
+                "{owner} lost a request{age}: {culprit_name} closed the connection without having read all of it"
+            )
         }
         Cause::ResetWithoutResponse if finding.alternatives.is_empty() => {
-            format!("{owner} lost a request: {culprit_name} reset the connection on purpose{}", after_request(story))
+            format!(
+                "{owner} lost a request: {culprit_name} reset the connection on purpose{}",
+                after_request(story)
+            )
         }
         Cause::ResetWithoutResponse => {
-            format!("{owner} lost a request: the connection was reset{} by the upstream or on the way", after_request(story))
+            format!(
+                "{owner} lost a request: the connection was reset{} by the upstream or on the way",
+                after_request(story)
+            )
         }
         Cause::ClosedWithoutResponse if finding.alternatives.is_empty() => format!(
             "{owner} lost a request: {culprit_name} closed the connection without an answer{} and lives on",
             after_request(story)
         ),
         Cause::ClosedWithoutResponse => {
-            format!("{owner} lost a request: the upstream closed the connection without an answer{}", after_request(story))
+            format!(
+                "{owner} lost a request: the upstream closed the connection without an answer{}",
+                after_request(story)
+            )
         }
         Cause::ResetMidResponse => format!(
             "a response to {owner} may be cut short: reset by the upstream after {} bytes of it",
@@ -152,7 +176,9 @@ fn own_summary(story: &Story<'_>, finding: &Finding) -> String {
              or a slow upstream",
             seconds(story.ms(story.end.lsnd_age))
         ),
-        Cause::GatewayClosed => format!("{owner} closed the connection to {peer} with a request pending{}", after_request(story)),
+        Cause::GatewayClosed => {
+            format!("{owner} closed the connection to {peer} with a request pending{}", after_request(story))
+        }
         Cause::ClientGone => format!(
             "the client {} had left, so {owner} dropped the request to {peer}{}",
             story.client_left.as_ref().map_or_else(String::new, |left| left.tuple.peer.to_string()),
@@ -168,7 +194,9 @@ fn own_summary(story: &Story<'_>, finding: &Finding) -> String {
              ({} retransmissions)",
             story.end.retransmits
         ),
-        Cause::SocketDestroyed => format!("{} destroyed the connection of {owner} to {peer}", culprit(finding)),
+        Cause::SocketDestroyed => {
+            format!("{} destroyed the connection of {owner} to {peer}", culprit(finding))
+        }
         _ => format!("the connection of {owner} to {peer} ended, and the evidence does not say why"),
     }
 }
@@ -178,7 +206,9 @@ fn healthy_summary(story: &Story<'_>, finding: &Finding) -> String {
     let side = if finding.by == By::Gateway { owner(story) } else { format!("{peer}") };
     match finding.cause {
         Cause::Probe => format!("{side} closed the connection to {peer} unused"),
-        Cause::IdleClose => format!("{side} closed the connection after {} without data", seconds(story.idle_ms())),
+        Cause::IdleClose => {
+            format!("{side} closed the connection after {} without data", seconds(story.idle_ms()))
+        }
         _ => format!("{side} closed the connection, nothing was owed"),
     }
 }
@@ -211,12 +241,21 @@ pub fn evidence(story: &Story<'_>, finding: &Finding) -> Vec<String> {
 fn ending(story: &Story<'_>) -> String {
     let end = story.end;
     let errno = if end.sk_err == 0 { String::new() } else { format!(", sk_err {}", end.sk_err) };
-    format!("{:?} to {:?}{errno}{}", end.old_state, end.new_state, if end.rst_received { ", RST received" } else { "" })
+    format!(
+        "{} to {}{errno}{}",
+        end.old_state,
+        end.new_state,
+        if end.rst_received { ", RST received" } else { "" }
+    )
 }
 
 fn accounting(story: &Story<'_>) -> String {
     let end = story.end;
-    let waiting = if end.pending { "a request was waiting" } else { "nothing was waiting" };
+    let waiting = match end.role {
+        Role::Client if end.pending => "a request was waiting",
+        Role::Server if end.unanswered => "an answer was owed",
+        _ => "nothing was waiting",
+    };
     format!(
         "{waiting}: {} bytes sent, {} received, {} unread, {} not acknowledged",
         end.bytes_sent, end.bytes_received, end.unread, end.unacked
@@ -235,5 +274,7 @@ fn other_end(story: &Story<'_>) -> Option<String> {
 
 fn refusal(story: &Story<'_>) -> Option<String> {
     let netns = story.end.refused_in_netns?;
-    Some(format!("the kernel of this host refused the SYN in network namespace {netns}: no socket listens there"))
+    Some(format!(
+        "the kernel of this host refused the SYN in network namespace {netns}: no socket listens there"
+    ))
 }

@@ -15,10 +15,12 @@ pub fn no_local_port(story: &Story<'_>) -> Option<Finding> {
 
 pub fn owner_died(story: &Story<'_>) -> Option<Finding> {
     let process = story.end.actor.clone()?;
-    let gone = story.connecting() && story.end.role == Role::Client && story.end.sk_err == 0 && process.exit.is_some();
+    let gone = story.connecting()
+        && story.end.role == Role::Client
+        && story.end.sk_err == 0
+        && process.exit.is_some();
     gone.then(|| {
-        let culprit =
-            Culprit { exit: story.owner_exit, killed_by: story.owner_killer().cloned(), process };
+        let culprit = Culprit { exit: story.owner_exit, killed_by: story.owner_killer().cloned(), process };
         Finding::new(By::Gateway, Cause::GatewayExited, Impact::ConnectFailed).culprit(Some(culprit))
     })
 }
@@ -42,9 +44,8 @@ pub fn refused(story: &Story<'_>) -> Option<Finding> {
 
 /// A refusal without a RST is an ICMP port unreachable, which no TCP stack sends: a packet filter does.
 pub fn refused_by_icmp(story: &Story<'_>) -> Option<Finding> {
-    (story.connecting() && story.end.sk_err == ECONNREFUSED).then(|| {
-        Finding::new(By::Firewall, Cause::FirewallRejected, Impact::ConnectFailed).inferred(&[])
-    })
+    (story.connecting() && story.end.sk_err == ECONNREFUSED)
+        .then(|| Finding::new(By::Firewall, Cause::FirewallRejected, Impact::ConnectFailed).inferred(&[]))
 }
 
 pub fn unreachable(story: &Story<'_>) -> Option<Finding> {
@@ -64,7 +65,5 @@ pub fn unanswered(story: &Story<'_>) -> Option<Finding> {
 }
 
 pub fn given_up(story: &Story<'_>) -> Option<Finding> {
-    story
-        .connecting()
-        .then(|| Finding::new(By::Gateway, Cause::GatewayConnectTimeout, Impact::ConnectFailed))
+    story.connecting().then(|| Finding::new(By::Gateway, Cause::GatewayConnectTimeout, Impact::ConnectFailed))
 }

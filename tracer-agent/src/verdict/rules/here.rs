@@ -9,6 +9,8 @@ const ECONNABORTED: u32 = 103;
 const ETIMEDOUT: u32 = 110;
 /// Nobody configures a response timeout below this: what is closed earlier was closed for another reason.
 const SHORTEST_TIMEOUT_MS: f64 = 100.0;
+/// Jiffies between a parting word and the close, at most: the same system call or the next one.
+const PARTING_TICKS: u32 = 1;
 
 /// Whether a request is lost with the connection.
 fn impact(story: &Story<'_>) -> Impact {
@@ -60,10 +62,12 @@ pub fn gave_up(story: &Story<'_>) -> Option<Finding> {
         .then(|| Finding::new(By::Gateway, Cause::GatewayTimeout, Impact::RequestLost))
 }
 
+/// What was written within the last tick or two and is followed by the close may be no request at all: TLS says
+/// goodbye in that way (close_notify), as do other protocols. Then two readings remain.
 pub fn closed(story: &Story<'_>) -> Option<Finding> {
-    pending_and_closed_here(story).then(|| {
-        Finding::new(By::Gateway, Cause::GatewayClosed, Impact::RequestLost).inferred(&[Cause::ClientGone])
-    })
+    let impact = if story.end.lsnd_age <= PARTING_TICKS { Impact::Unknown } else { Impact::RequestLost };
+    pending_and_closed_here(story)
+        .then(|| Finding::new(By::Gateway, Cause::GatewayClosed, impact).inferred(&[Cause::ClientGone]))
 }
 
 fn pending_and_closed_here(story: &Story<'_>) -> bool {

@@ -1,7 +1,7 @@
 //! Ends that the peer made, while its process lives or is not to be seen.
 
-use super::process::alive;
 use super::Finding;
+use super::process::alive;
 use crate::event::Role;
 use crate::verdict::{By, Cause, Culprit, Impact, Story};
 
@@ -85,7 +85,11 @@ pub fn closed(story: &Story<'_>) -> Option<Finding> {
 /// with something unread after a whole response resets as well, so then the harm is not known.
 pub fn reset_mid_response(story: &Story<'_>) -> Option<Finding> {
     let end = story.end;
-    if end.role != Role::Client || !story.rst_received() || end.bytes_received == 0 || story.idle_ms() >= IDLE_MS {
+    if end.role != Role::Client
+        || !story.rst_received()
+        || end.bytes_received == 0
+        || story.idle_ms() >= IDLE_MS
+    {
         return None;
     }
     let impact = match story.other {
