@@ -148,7 +148,6 @@ fn doctor_names_each_hook() -> Result<()> {
         "tcp_send_reset",
         "tcp_receive_reset",
         "tcp_rcv_space_adjust",
-        "tcp_retransmit_skb",
         "sched_process_exit",
         "signal_generate",
         "mark_victim",
@@ -156,6 +155,11 @@ fn doctor_names_each_hook() -> Result<()> {
     ];
     for hook in hooks {
         ensure!(ended.stdout.contains(hook), "{hook} is not named:\n{}", ended.stdout);
+    }
+    let ready = Agent::watch(&["--duration", "1s"])?.ready;
+    for hook in ready["hooks"].as_array().context("the ready line lists no hooks")? {
+        let name = hook["hook"].as_str().context("a hook without a name")?;
+        ensure!(ended.stdout.contains(name), "watch knows {name}, and doctor does not:\n{}", ended.stdout);
     }
     Ok(())
 }

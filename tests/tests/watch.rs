@@ -121,9 +121,10 @@ fn filters_hide_what_was_not_asked_for() -> Result<()> {
         &["--by", "upstream", "--netns", &here],
         &["--cause", "no_listener", "--netns", &here],
     ];
+    let elsewhere = format!("/proc/{}/ns/net", std::process::id());
     let hidden: [&[&str]; 4] = [
         &["--upstream", "192.0.2.1"],
-        &["--netns", "/proc/1/ns/net"],
+        &["--netns", &elsewhere],
         &["--by", "client"],
         &["--cause", "process_crashed"],
     ];

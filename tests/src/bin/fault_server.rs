@@ -47,8 +47,8 @@ fn close_unread(stream: &TcpStream) {
 fn serve(mut stream: TcpStream) {
     while let Ok(Some(path)) = read_request(&mut stream) {
         println!("{path}");
-        let (name, argument) =
-            path.trim_start_matches('/').split_once('/').unwrap_or((path.trim_start_matches('/'), ""));
+        let asked = path.trim_start_matches('/').split('?').next().unwrap_or_default();
+        let (name, argument) = asked.split_once('/').unwrap_or((asked, ""));
         let number: u64 = argument.parse().unwrap_or(0);
         match name {
             "segv" => segfault(),
