@@ -1,6 +1,7 @@
 //! What can be typed, one file a command. Each returns what the process has to say to its caller: an exit code.
 
 mod agent;
+mod demo;
 mod doctor;
 mod netns;
 mod watch;
@@ -42,7 +43,8 @@ async fn dispatch(cli: &Cli) -> anyhow::Result<()> {
         Command::Agent(args) => agent::run(args, &cli.global).await,
         Command::Watch(args) => watch::run(args, &cli.global).await,
         Command::Doctor(args) => doctor::run(args),
-        Command::Demo(_) | Command::DemoPart(_) => anyhow::bail!("not yet"),
+        Command::Demo(_) => demo::command(&cli.global).await,
+        Command::DemoPart(args) => demo::play(args.part),
     }
 }
 
