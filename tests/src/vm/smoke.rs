@@ -48,7 +48,11 @@ pub fn run(results: &mut Results) {
     let mut addresses = (9001..).map(|port| move |ip| SocketAddr::new(ip, port));
     let mut address = |ip| addresses.next().map_or(SocketAddr::new(ip, 0), |with_port| with_port(ip));
     results.take("doctor_names_the_fin_hook", || fin_hook(None));
-    let older = Older::open(address(V4)).and_then(|read| Ok((read, Older::open(address(V4))?)));
+    let mut older = None;
+    results.take("connections_before_the_agent", || {
+        older = Some((Older::open(address(V4))?, Older::open(address(V4))?));
+        Ok(())
+    });
     let mut agent = None;
     results.take("watch_is_ready", || {
         agent = Some(Agent::watch(&["--all"])?);
@@ -68,7 +72,7 @@ fn watched(
     results: &mut Results,
     agent: &mut Agent,
     address: &mut impl FnMut(IpAddr) -> SocketAddr,
-    older: Result<(Older, Older)>,
+    older: Option<(Older, Older)>,
 ) {
     let mut upstreams = Vec::new();
     for (name, ip, fault) in FAULTS {
@@ -78,15 +82,13 @@ fn watched(
         results
             .take(&format!("{name}{family}"), || judge(agent, name, address, || fault.bring_about(address)));
     }
-    results.take("older_than_the_agent", || {
-        let (read, unread) = older?;
+    if let Some((read, unread)) = older {
         upstreams.extend([read.address(), unread.address()]);
-        judge(agent, "closed_without_response", read.address(), || read.answered_then_closed())?;
-        let address = unread.address();
-        let cast = unread.closed()?;
-        let line = verdict(agent, address)?;
-        expect::of_an_older_connection(&line, &cast).with_context(|| line.to_string())
-    });
+        results.take("older_answered_since", || {
+            judge(agent, "closed_without_response", read.address(), || read.answered_then_closed())
+        });
+        results.take("older_never_read_since", || never_read_since(agent, unread));
+    }
     results.take("one_line_for_each", || {
         agent.read_for(SETTLE)?;
         upstreams.iter().try_for_each(|address| one_line(agent, *address))
@@ -106,6 +108,14 @@ fn judge(
     let cast = bring_about()?;
     let line = verdict(agent, address)?;
     expect::as_the_fixture_says(&line, &Scenario::named(name)?, &cast).with_context(|| line.to_string())
+}
+
+/// The request was sent before the agent's eyes, but no answer was ever read before them.
+fn never_read_since(agent: &mut Agent, older: Older) -> Result<()> {
+    let address = older.address();
+    let cast = older.closed()?;
+    let line = verdict(agent, address)?;
+    expect::of_an_older_connection(&line, &cast).with_context(|| line.to_string())
 }
 
 fn verdict(agent: &mut Agent, address: SocketAddr) -> Result<Value> {

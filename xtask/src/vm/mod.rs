@@ -12,10 +12,12 @@ mod debian;
 mod initramfs;
 mod machine;
 
+use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use rustix::fs::{FlockOperation, flock};
 
 use crate::layout;
 use crate::outcome::Outcome;
@@ -97,6 +99,7 @@ impl Kernel {
 pub fn run(args: &VmArgs) -> Result<Outcome> {
     let folder = layout::workspace().join("target/vm");
     std::fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
+    let _lock = lock(&folder)?;
     let kernels = if args.kernels.is_empty() { &Kernel::DEFAULT[..] } else { &args.kernels };
 
     let images = kernels.iter().map(|kernel| fetch(*kernel, &folder)).collect::<Result<Vec<_>>>()?;
@@ -118,6 +121,17 @@ pub fn run(args: &VmArgs) -> Result<Outcome> {
         outcome += Outcome { passed: report.passed, failed: report.failed() };
     }
     Ok(outcome)
+}
+
+/// Two runs at once would pack and log over each other. The kernel lets go of the lock with the file.
+fn lock(folder: &Path) -> Result<File> {
+    let path = folder.join("lock");
+    let file = File::create(&path).with_context(|| format!("create {}", path.display()))?;
+    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        eprintln!("vm: waiting for another run to end");
+        flock(&file, FlockOperation::LockExclusive).with_context(|| format!("lock {}", path.display()))?;
+    }
+    Ok(file)
 }
 
 fn fetch(kernel: Kernel, folder: &Path) -> Result<debian::Image> {
