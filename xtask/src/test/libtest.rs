@@ -29,21 +29,21 @@ pub fn listed(output: &str) -> usize {
     output.lines().filter(|line| line.ends_with(": test")).count()
 }
 
-/// The part of a log that says what failed, at most `limit` lines of it: what the failed tests printed, or the
-/// end of the log of a run that failed otherwise.
+/// The part of a log that says what failed, at most `limit` lines of it: the names of the failed tests and what
+/// they printed, or the end of the log of a run that failed otherwise.
 pub fn failing_part(log: &str, limit: usize) -> String {
     let lines: Vec<_> = log.lines().collect();
-    let mut part = Vec::new();
-    let mut inside = false;
-    for line in &lines {
-        // "failures:" stands before what the tests printed, and again before the list of their names.
-        inside = (inside || *line == "failures:") && !line.starts_with("test result: ");
-        if inside || line.starts_with("error") {
-            part.push(*line);
-        }
-    }
-    if !part.contains(&"failures:") {
+    let mut part: Vec<_> = lines.iter().copied().filter(|line| is_failed_test(line)).collect();
+    if part.is_empty() {
         return lines[lines.len().saturating_sub(limit)..].join("\n");
+    }
+    let mut inside = false;
+    for line in lines {
+        // "failures:" stands before what the tests printed, and again before the list of their names.
+        inside = (inside || line == "failures:") && !line.starts_with("test result: ");
+        if (inside && !is_frame(line)) || line.starts_with("error") {
+            part.push(line);
+        }
     }
     let cut = part.len().saturating_sub(limit);
     part.truncate(limit);
@@ -52,6 +52,17 @@ pub fn failing_part(log: &str, limit: usize) -> String {
         text.push_str(&format!("\n… and {cut} lines more"));
     }
     text
+}
+
+fn is_failed_test(line: &str) -> bool {
+    line.starts_with("test ") && line.ends_with(" ... FAILED")
+}
+
+/// Whether this line belongs to a backtrace, which would hide the rest: `12: name` and `at file:line:column`.
+fn is_frame(line: &str) -> bool {
+    let text = line.trim_start();
+    let numbered = text.split_once(": ").is_some_and(|(number, _)| number.parse::<u32>().is_ok());
+    text.len() < line.len() && (numbered || text.starts_with("at "))
 }
 
 #[cfg(test)]
@@ -68,6 +79,9 @@ failures:
 ---- b stdout ----
 thread 'b' panicked at src/lib.rs:3:5:
 left: 1
+stack backtrace:
+   0: core::panicking::panic_fmt
+             at /rustc/library/core/src/panicking.rs:80:14
 
 failures:
     b
@@ -94,9 +108,10 @@ test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 5 filtered out; fini
     #[test]
     fn the_failing_part_is_what_failed_tests_printed() {
         let part = failing_part(LOG, 100);
-        assert!(part.starts_with("failures:\n\n---- b stdout"), "{part}");
+        assert!(part.starts_with("test b ... FAILED\nfailures:\n\n---- b stdout"), "{part}");
         assert!(part.contains("left: 1") && !part.contains("test a ... ok"), "{part}");
-        assert_eq!(failing_part(LOG, 2), "failures:\n\n… and 8 lines more");
+        assert!(!part.contains("panic_fmt") && !part.contains("/rustc/"), "{part}");
+        assert_eq!(failing_part(LOG, 2), "test b ... FAILED\nfailures:\n… and 10 lines more");
     }
 
     #[test]

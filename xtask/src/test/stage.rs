@@ -72,7 +72,7 @@ impl Stage {
     pub fn run(mut self) -> Report {
         let start = Instant::now();
         let log = log_file(&self.name);
-        let end = run_logged(&mut self.command, &log);
+        let end = run_logged(&mut self.command, &log, DEADLINE);
         let elapsed = start.elapsed();
         let text =
             fs::read(&log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
@@ -134,7 +134,7 @@ fn log_file(name: &str) -> PathBuf {
     layout::test_logs().join(format!("{}.log", stem.trim_end_matches('-')))
 }
 
-fn run_logged(command: &mut Command, log: &Path) -> Result<End> {
+fn run_logged(command: &mut Command, log: &Path, deadline: Duration) -> Result<End> {
     let open = || -> io::Result<(File, File)> {
         fs::create_dir_all(layout::test_logs())?;
         let file = File::create(log)?;
@@ -146,14 +146,14 @@ fn run_logged(command: &mut Command, log: &Path) -> Result<End> {
     let mut child = command.process_group(0).spawn().with_context(|| format!("cannot run {command:?}"))?;
     let group = Pid::from_child(&child);
     running().push(group);
-    let end = wait(&mut child, group);
+    let end = wait(&mut child, group, deadline);
     running().retain(|other| *other != group);
     Ok(end?)
 }
 
-fn wait(child: &mut Child, group: Pid) -> io::Result<End> {
+fn wait(child: &mut Child, group: Pid, deadline: Duration) -> io::Result<End> {
     let start = Instant::now();
-    while start.elapsed() < DEADLINE {
+    while start.elapsed() < deadline {
         if let Some(status) = child.try_wait()? {
             return Ok(End::Exited(status));
         }
@@ -193,7 +193,11 @@ fn kill(group: Pid) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Kind, count, log_file};
+    use std::process::Command;
+    use std::thread;
+    use std::time::{Duration, Instant};
+
+    use super::{End, Kind, count, log_file, run_logged, running};
     use crate::outcome::Outcome;
 
     const ONE_OF_TWO: &str = "test result: FAILED. 1 passed; 1 failed; 0 ignored\n";
@@ -221,6 +225,26 @@ mod tests {
     fn a_check_counts_as_one() {
         assert_eq!(count(Kind::Check, true, ""), Outcome { passed: 1, failed: 0 });
         assert_eq!(count(Kind::Check, false, ""), Outcome { passed: 0, failed: 1 });
+    }
+
+    #[test]
+    fn a_stage_past_its_deadline_is_killed_with_what_it_started() {
+        let log = std::env::temp_dir().join(format!("xtask-stage-{}.log", std::process::id()));
+        let mut command = Command::new("sh");
+        // It ends at once if the signal reaches the sleeping child as well; else the test would wait for it.
+        command.args(["-c", "trap '' TERM; sleep 600 & echo $!; wait; wait"]);
+        let end = run_logged(&mut command, &log, Duration::from_millis(300)).unwrap();
+        assert!(matches!(end, End::TimedOut));
+        assert!(running().is_empty());
+        let child = std::fs::read_to_string(&log).unwrap();
+        let stat = format!("/proc/{}/stat", child.trim());
+        let is_gone = || std::fs::read_to_string(&stat).map_or(true, |stat| stat.contains(") Z "));
+        let start = Instant::now();
+        while !is_gone() {
+            assert!(start.elapsed() < Duration::from_secs(5), "{stat} is still there");
+            thread::sleep(super::POLL);
+        }
+        std::fs::remove_file(&log).unwrap();
     }
 
     #[test]
