@@ -68,7 +68,7 @@ impl Processes {
     #[must_use]
     pub fn exit_of(&self, process: &Process) -> Option<Exit> {
         let known = self.known.get(&key(process));
-        let mut exit = process.exit.or(known?.exit)?;
+        let mut exit = process.exit.or_else(|| known.and_then(|k| k.exit))?;
         exit.oom |= exit.signal.is_some() && known.is_some_and(|k| k.oom);
         Some(exit)
     }

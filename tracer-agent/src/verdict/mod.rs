@@ -9,6 +9,8 @@ mod causes_doc;
 mod rules;
 mod signal;
 mod story;
+#[cfg(test)]
+mod tests;
 mod words;
 
 use std::net::SocketAddr;
