@@ -30,7 +30,7 @@ pub fn run() -> Result<Outcome> {
 
 pub fn format() -> Command {
     let mut cargo = layout::cargo();
-    cargo.args(["fmt", "--all", "--check"]);
+    cargo.args(["fmt", "--all", "--check", "--", "--color", "never"]);
     cargo
 }
 
