@@ -6,7 +6,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
@@ -14,10 +14,11 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Mutex, Once, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use crate::process::run;
+use crate::process::{poll, run};
 
 /// How the gateway reaches the upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,8 +152,20 @@ impl Net {
         let net = Self { link, family, gateway, upstream, void: None, prefix, subnet };
         if let Some(upstream) = &net.upstream {
             join_by_veth(&net.gateway, "up0", &net.host(1), upstream, "gw0", &net.host(2))?;
+            net.wait_for_the_path()?;
         }
         Ok(net)
+    }
+
+    /// A new link takes its first packets late: carrier, multicast groups and neighbours come one after
+    /// the other, and a first SYN that is lost would be one more fault than the test has injected.
+    fn wait_for_the_path(&self) -> Result<()> {
+        let nobody = self.free_upstream();
+        let dial = || match TcpStream::connect_timeout(&nobody, Duration::from_millis(50)) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Some(()),
+            _ => None,
+        };
+        self.gateway.enter(|| poll(&format!("{nobody} to refuse"), Duration::from_secs(5), dial))?
     }
 
     /// The namespace of nginx and of the client.
