@@ -9,6 +9,8 @@ pub mod flag {
     pub const ALL_ENDS: u32 = 1 << 0;
     /// The snapshot's second pass: the listeners are known, mark the sockets that connected.
     pub const SNAPSHOT_MARK: u32 = 1 << 1;
+    /// Every hook is attached; what was read before may not have been seen.
+    pub const ATTACHED: u32 = 1 << 2;
 }
 
 /// Sizes of the kernel maps. Each is a bound that the agent shows on /metrics.

@@ -98,7 +98,9 @@ fn established(sk: &Sk) {
     let mark = unsafe { &mut *mark };
     mark.first_seq = tcp.write_seq();
     mark.read_mark = mark.first_seq;
-    mark.flags |= mark_flag::MARKED;
+    // While the hooks are being attached a read may pass unseen, as for what is older than the programs.
+    let attached = maps::config() & config_flag::ATTACHED != 0;
+    mark.flags |= if attached { mark_flag::MARKED } else { mark_flag::PREEXISTING };
     count_upstream(sk, |counters| &raw mut counters.connections[outcome::ESTABLISHED]);
 }
 
@@ -228,10 +230,10 @@ fn server_ended(sk: &Sk, tcp: &Tcp, old_state: u8, new_state: u8) {
     let peer_ended = new_state == s::CLOSE_WAIT || (new_state == s::CLOSE && err != 0);
     let unanswered = unanswered(tcp, new_state == s::CLOSE_WAIT || old_state == s::CLOSE_WAIT);
     let mut wanted = unanswered || maps::config() & config_flag::ALL_ENDS != 0;
-    if !peer_ended {
-        let fin = u32::from(old_state == s::CLOSE_WAIT);
-        let unread = tcp.rcv_nxt().wrapping_sub(tcp.copied_seq()).wrapping_sub(fin);
-        wanted |= unread != 0 || (old_state == s::ESTABLISHED && new_state == s::CLOSE) || dies_badly(sk);
+    if !peer_ended && old_state == s::ESTABLISHED {
+        // (After the peer's FIN the application may have read the end of the stream, which counts as a byte.)
+        let unread = tcp.rcv_nxt() != tcp.copied_seq();
+        wanted |= unread || new_state == s::CLOSE || dies_badly(sk);
     }
     if !wanted {
         return;

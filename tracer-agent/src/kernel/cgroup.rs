@@ -7,28 +7,34 @@ use std::path::{Path, PathBuf};
 
 use crate::event::Process;
 
-/// Paths remembered; a host has some hundreds of cgroups.
+/// Paths remembered of each kind; a full table begins anew. A host has some hundreds of cgroups.
 const CAPACITY: usize = 4096;
 /// Directories visited at most in one search by number.
 const VISITS: usize = 20_000;
 
-/// Remembers the path of each cgroup seen.
+/// Remembers the path of each cgroup and process seen.
 #[derive(Debug, Default)]
 pub struct Cgroups {
     paths: HashMap<u64, Option<String>>,
+    /// By tgid and start time. A process that is moved to another cgroup keeps its first one here.
+    processes: HashMap<(u32, u64), String>,
 }
 
 impl Cgroups {
     /// Path of the cgroup of a process, such as `/system.slice/nginx.service`. On a host with cgroup v1 the
     /// memory controller's path is given where the default hierarchy only has its root.
     pub fn of(&mut self, process: &Process) -> Option<String> {
-        if let Some(path) =
-            fs::read_to_string(format!("/proc/{}/cgroup", process.tgid)).ok().as_deref().and_then(parse)
-        {
-            self.remember(process.cgroup_id, Some(path.clone()));
-            return Some(path);
+        let key = (process.tgid, process.start_boottime);
+        if let Some(path) = self.processes.get(&key) {
+            return Some(path.clone());
         }
-        self.by_id(process.cgroup_id)
+        let living = fs::read_to_string(format!("/proc/{}/cgroup", process.tgid)).ok();
+        let path = living.as_deref().and_then(parse).or_else(|| self.by_id(process.cgroup_id))?;
+        if self.processes.len() >= CAPACITY {
+            self.processes.clear();
+        }
+        self.processes.insert(key, path.clone());
+        Some(path)
     }
 
     fn by_id(&mut self, id: u64) -> Option<String> {

@@ -62,16 +62,10 @@ const fn fentry(program: &'static str, target: &'static str) -> Attachment {
     Attachment { program, way: Way::Fentry, target }
 }
 
-/// Every hook, in the order in which it is attached. `tcp_rcv_space_adjust` comes after the snapshot (see
-/// `loader`), so that a reader of an old connection is not mistaken for one that accepts.
+/// Every hook, in the order in which it is attached. The change of state comes after those that leave hints for
+/// it; `tcp_rcv_space_adjust` after the snapshot (see `loader`), so that a reader of an old connection is not
+/// mistaken for one that accepts.
 pub const HOOKS: &[Hook] = &[
-    Hook {
-        name: "inet_sock_set_state",
-        required: true,
-        gives: "connections, listeners, their ends",
-        without: "nothing can be said",
-        attachments: &[tp("inet_sock_set_state", "inet_sock_set_state")],
-    },
     Hook {
         name: "tcp_receive_reset",
         required: true,
@@ -109,6 +103,13 @@ pub const HOOKS: &[Hook] = &[
             fentry("tcp_fin_fentry", "tcp_fin"),
             Attachment { program: "tcp_fin_kprobe", way: Way::Kprobe, target: "tcp_fin" },
         ],
+    },
+    Hook {
+        name: "inet_sock_set_state",
+        required: true,
+        gives: "connections, listeners, their ends",
+        without: "nothing can be said",
+        attachments: &[tp("inet_sock_set_state", "inet_sock_set_state")],
     },
     Hook {
         name: "tcp_rcv_space_adjust",

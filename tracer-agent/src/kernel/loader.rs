@@ -120,6 +120,7 @@ impl Kernel {
             }
             self.hooks.push(status);
         }
+        self.set(flag::ATTACHED, true)?;
         Ok(existing)
     }
 

@@ -51,7 +51,9 @@ impl Connections {
         let pair = (end.tuple.local, end.tuple.peer);
         match end.role {
             Role::Client => {
-                if end.old_state == TcpState::SynSent {
+                // An answer from the network says it all; a connect that the gateway gave up may have its reason
+                // in a client's leg.
+                if end.old_state == TcpState::SynSent && end.sk_err != 0 {
                     return Some(end);
                 }
                 self.client_pairs.insert(pair, (), end.ktime_ns);

@@ -87,7 +87,10 @@ impl Tables {
     #[must_use]
     pub fn client_left(&self, end: &SocketEnd) -> Option<ClientLeft> {
         let owner = end.actor.as_ref()?;
-        let request_ns = end.ktime_ns.saturating_sub(u64::from(end.lsnd_age) * self.tick_ns());
+        let request_ns = match end.opened_ns {
+            Some(opened) if end.old_state == TcpState::SynSent => opened,
+            _ => end.ktime_ns.saturating_sub(u64::from(end.lsnd_age) * self.tick_ns()),
+        };
         self.legs.behind(owner, end.tuple.netns, end.ktime_ns, request_ns, &self.listeners)
     }
 

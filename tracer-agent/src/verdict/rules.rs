@@ -39,6 +39,7 @@ pub const RULES: &[Rule] = &[
     rule("refused by a RST", connect::refused),
     rule("refused by ICMP", connect::refused_by_icmp),
     rule("unreachable", connect::unreachable),
+    rule("client had gone while connecting", connect::client_gone),
     rule("SYNs unanswered", connect::unanswered),
     rule("given up before an answer was due", connect::given_up),
     rule("destroyed by an operator", here::destroyed),

@@ -311,6 +311,23 @@ fn a_client_that_left_first_is_the_cause() {
 }
 
 #[test]
+fn a_client_that_left_before_the_upstream_was_reached_is_the_cause_too() {
+    let connecting = SocketEnd {
+        opened_ns: Some(100 * SECOND - 1_200_000_000),
+        actor: Some(process(812, "nginx")),
+        ..failed_connect(0)
+    };
+    let tail = SocketEnd {
+        old_state: TcpState::CloseWait,
+        new_state: TcpState::LastAck,
+        actor: Some(process(812, "nginx")),
+        ..client_leg()
+    };
+    let verdict = play(false, [client_leg(), connecting, tail].map(Event::SocketEnd).to_vec()).remove(0);
+    check(&verdict, By::Client, Cause::ClientGone, Impact::RequestLost, Confidence::Proven);
+}
+
+#[test]
 fn a_client_of_another_request_is_not_the_cause() {
     // It came ten seconds earlier than the upstream request.
     let other = SocketEnd { lrcv_age: 250 * 10, ..client_leg() };

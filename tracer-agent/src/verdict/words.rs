@@ -91,6 +91,7 @@ fn connect_summary(story: &Story<'_>, finding: &Finding) -> String {
             )
         }
         Cause::GatewayResource => format!("{} found no free local port to connect to {peer}", owner(story)),
+        Cause::ClientGone => format!("the client had left, so {} stopped connecting to {peer}", owner(story)),
         Cause::GatewayExited => format!("{} ended while connecting to {peer}", owner(story)),
         _ => format!("the connection to {peer} failed, and the evidence does not say why"),
     }

@@ -64,6 +64,13 @@ pub fn unanswered(story: &Story<'_>) -> Option<Finding> {
     })
 }
 
+/// The gateway stopped connecting since its client had left.
+pub fn client_gone(story: &Story<'_>) -> Option<Finding> {
+    let left = story.client_left.as_ref().filter(|_| story.connecting() && story.end.sk_err == 0)?;
+    let finding = Finding::new(By::Client, Cause::ClientGone, Impact::RequestLost);
+    Some(if left.same_process { finding } else { finding.inferred(&[Cause::GatewayConnectTimeout]) })
+}
+
 pub fn given_up(story: &Story<'_>) -> Option<Finding> {
     story.connecting().then(|| Finding::new(By::Gateway, Cause::GatewayConnectTimeout, Impact::ConnectFailed))
 }

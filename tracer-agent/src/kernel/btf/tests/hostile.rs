@@ -32,7 +32,7 @@ fn ask_everything(bytes: &[u8]) {
 fn ends_quickly<T>(work: impl FnOnce() -> T) -> T {
     let start = Instant::now();
     let result = work();
-    assert!(start.elapsed() < Duration::from_secs(5), "took {:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(60), "took {:?}", start.elapsed());
     result
 }
 
