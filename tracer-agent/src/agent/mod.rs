@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::event::{DecodeError, Event, SocketEnd};
-use crate::kernel::{self, Kernel, LoadError, Options, Ring, RingError, clock};
+use crate::kernel::{self, Kernel, LoadError, Options, ProgramLog, Ring, RingError, clock};
 use crate::output::http::Health;
 use crate::output::hub::Hub;
 use crate::output::metrics::{Metrics, TableUse};
@@ -34,6 +34,7 @@ pub struct Agent {
     hub: Hub,
     health: Arc<Health>,
     origin: Origin,
+    program_log: Option<ProgramLog>,
 }
 
 impl Agent {
@@ -42,7 +43,8 @@ impl Agent {
     /// # Errors
     /// If the host does not support or permit it, or a required hook cannot be attached.
     pub fn start(options: &Options) -> Result<Self, LoadError> {
-        let (kernel, ring, existing) = Kernel::load(options)?;
+        let (mut kernel, ring, existing) = Kernel::load(options)?;
+        let program_log = kernel.take_program_log();
         let settings = Settings { hz: kernel.hz, vantage: kernel.vantage().is_some() };
         let mut tables = Tables::new(settings);
         for socket in existing {
@@ -56,7 +58,7 @@ impl Agent {
         let health = Arc::new(Health::default());
         health.set_ready();
         let origin = Origin { host: host.name().to_owned(), clock_offset_ns: clock::wall_offset_ns() };
-        Ok(Self { ring, tables, host, metrics, hub, health, origin })
+        Ok(Self { ring, tables, host, metrics, hub, health, origin, program_log })
     }
 
     #[must_use]
@@ -97,6 +99,10 @@ impl Agent {
             let more = tokio::select! {
                 read = self.ring.read(|record| records.push(record)) => read?,
                 () = tokio::time::sleep_until(due) => false,
+                read = programs_speak(&mut self.program_log) => {
+                    read?;
+                    false
+                }
                 _ = tick.tick() => {
                     self.housekeeping();
                     false
@@ -165,6 +171,14 @@ impl Agent {
             };
             self.metrics.set_table(fill.table, table_use);
         }
+    }
+}
+
+/// Waits for the programs' own log; for ever where there is none.
+async fn programs_speak(log: &mut Option<ProgramLog>) -> std::io::Result<()> {
+    match log {
+        Some(log) => log.read().await,
+        None => std::future::pending().await,
     }
 }
 

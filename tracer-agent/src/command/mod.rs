@@ -26,7 +26,7 @@ struct Usage(String);
 /// Runs what was typed.
 #[must_use]
 pub fn run(cli: &Cli) -> ExitCode {
-    log_to_stderr(cli.global.log);
+    log_to_stderr(cli.global.log, cli.global.debug_programs);
     let done = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -69,8 +69,11 @@ fn report(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(code)
 }
 
-fn log_to_stderr(level: LogLevel) {
-    let filter = level.0.map_or(tracing_subscriber::filter::LevelFilter::OFF, Into::into);
+fn log_to_stderr(level: LogLevel, debug_programs: bool) {
+    let mut filter = level.0.map_or(tracing_subscriber::filter::LevelFilter::OFF, Into::into);
+    if debug_programs {
+        filter = filter.max(tracing_subscriber::filter::LevelFilter::DEBUG);
+    }
     let subscriber = tracing_subscriber::fmt().with_max_level(filter).with_writer(std::io::stderr);
     // A second initialisation (tests) keeps the first.
     let _ = tracing::subscriber::set_global_default(subscriber.finish());

@@ -3,12 +3,13 @@
 
 use aya::maps::{Array, MapData};
 use aya::programs::{BtfTracePoint, FEntry, KProbe, Program, ProgramError};
-use aya::{Btf, Ebpf, EbpfLoader, VerifierLogLevel, include_bytes_aligned};
+use aya::{Btf, Ebpf, EbpfLoader, include_bytes_aligned};
 use thiserror::Error;
 use tracer_ebpf::config::flag;
 
 use super::hooks::{Attachment, HOOKS, Hook, HookStatus, Way, ways};
 use super::offsets::{Layout, OffsetsError};
+use super::program_log::ProgramLog;
 use super::ring::Ring;
 use super::support::{self, Support, Verdict};
 use super::{clock, snapshot};
@@ -34,6 +35,7 @@ pub struct Kernel {
     config: Array<MapData, u32>,
     flags: u32,
     vantage: Option<u32>,
+    program_log: Option<ProgramLog>,
     /// Ticks of the kernel's jiffies in a second.
     pub hz: u32,
 }
@@ -59,6 +61,8 @@ pub enum LoadError {
     Required { hook: &'static str, without: &'static str, reason: String },
     #[error("cannot read what exists on this host: {0}")]
     Snapshot(#[from] snapshot::SnapshotError),
+    #[error("cannot read the log of the programs: {0}")]
+    ProgramLog(aya_log::Error),
     #[error("cannot watch the ring buffer: {0}")]
     Ring(std::io::Error),
 }
@@ -89,6 +93,7 @@ impl Kernel {
         let ring = Ring::new(take(&mut ebpf, "EVENTS")?).map_err(LoadError::Ring)?;
         let config = Array::try_from(take(&mut ebpf, "CONFIG")?)
             .map_err(|source| LoadError::Map { map: "CONFIG", source })?;
+        let program_log = options.debug_programs.then(|| ProgramLog::new(&mut ebpf)).transpose()?;
         let mut kernel = Self {
             ebpf,
             layout,
@@ -97,6 +102,7 @@ impl Kernel {
             config,
             flags: 0,
             vantage: options.vantage,
+            program_log,
             hz: clock::jiffies_per_second(),
         };
         let existing = kernel.attach_all(&btf)?;
@@ -158,6 +164,11 @@ impl Kernel {
         Ok(())
     }
 
+    /// What the programs log, once; None without `--debug-programs`.
+    pub fn take_program_log(&mut self) -> Option<ProgramLog> {
+        self.program_log.take()
+    }
+
     /// The one namespace that is looked at.
     #[must_use]
     pub fn vantage(&self) -> Option<u32> {
@@ -171,8 +182,6 @@ fn load_object(layout: &Layout, options: &Options, btf: &Btf) -> Result<Ebpf, Lo
     let has_reason = u32::from(layout.has_reset_reason());
     let debug = u32::from(options.debug_programs);
     let mut loader = EbpfLoader::new();
-    // The verifier's log is wanted on failure only, which aya fetches by itself.
-    loader.verifier_log_level(VerifierLogLevel::DISABLE);
     loader.btf(Some(btf));
     loader.override_global("OFFSETS", offsets.as_slice(), true);
     loader.override_global("VANTAGE", &vantage, true);

@@ -113,10 +113,9 @@ impl UpstreamFilter {
     }
 }
 
-impl From<IpAddr> for UpstreamFilter {
-    /// That address, every port.
-    fn from(address: IpAddr) -> Self {
-        Self::whole(address, None)
+impl From<SocketAddr> for UpstreamFilter {
+    fn from(upstream: SocketAddr) -> Self {
+        Self::whole(upstream.ip(), Some(upstream.port()))
     }
 }
 
@@ -126,7 +125,7 @@ impl FromStr for UpstreamFilter {
     fn from_str(text: &str) -> Result<Self, FilterError> {
         let unreadable = || FilterError::Upstream(text.escape_debug().take(80).collect());
         if let Ok(socket) = text.parse::<SocketAddr>() {
-            return Ok(Self::whole(socket.ip(), Some(socket.port())));
+            return Ok(socket.into());
         }
         let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
         if let Ok(address) = bare.parse::<IpAddr>() {

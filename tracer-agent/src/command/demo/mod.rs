@@ -6,19 +6,20 @@
 mod part;
 mod stage;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use tokio::time::Instant;
 
 pub(super) use part::play;
+use stage::Stage;
 
 use super::told_to_stop;
 use crate::agent::Agent;
 use crate::cli::{Ending, Global};
 use crate::kernel::Options;
-use crate::output::filter::{Filter, UpstreamFilter};
+use crate::output::filter::Filter;
 use crate::output::hub::{Hub, Item, Subscription};
 use crate::output::printer::{Format, Printer};
 use crate::output::view::{Ready, VerdictView};
@@ -29,8 +30,8 @@ use crate::verdict::Cause;
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Within which all has to be over.
 const WHOLE: Duration = Duration::from_secs(14);
-/// More lines than the demo can cause.
-const QUEUE: usize = 256;
+/// More lines than one connection can cause.
+const QUEUE: usize = 16;
 
 /// One way to break a connection, and what is to be said of it.
 #[derive(Clone, Copy, Debug)]
@@ -105,11 +106,11 @@ struct Incomplete(Outcome);
 pub(super) async fn command(global: &Global) -> Result<()> {
     let agent = Agent::start(&Options { vantage: None, debug_programs: global.debug_programs })?;
     let ready = agent.ready()();
-    let mut watch = subscribe(&agent.hub())?;
+    let hub = agent.hub();
     let mut printer = Printer::stdout(Format::stdout(false))?;
     let outcome = tokio::select! {
         done = agent.run() => return done.context("the agent stopped"),
-        done = run(&ready, &mut watch, &mut printer) => done?,
+        done = run(&ready, &hub, &mut printer) => done?,
         done = told_to_stop() => return done.context("cannot wait for signals"),
         () = stdout_closed() => return Err(WriteError::Closed.into()),
     };
@@ -117,22 +118,12 @@ pub(super) async fn command(global: &Global) -> Result<()> {
     if outcome.is_success() { Ok(()) } else { Err(Incomplete(outcome).into()) }
 }
 
-/// What [`run`] reads. To be called before it, and with all hooks attached.
-///
-/// # Errors
-/// If the hub has too many readers.
-fn subscribe(hub: &Hub) -> Result<Subscription> {
-    let loopback = UpstreamFilter::from(IpAddr::V4(Ipv4Addr::LOCALHOST));
-    let filter = Filter { upstream: vec![loopback], ..Filter::default() };
-    Ok(hub.subscribe("demo", filter, QUEUE)?)
-}
-
 /// Breaks the connections one by one and prints what is said of each. Returns when all is told.
 ///
 /// # Errors
 /// If loopback cannot be used, this program cannot be started again, or standard output is closed
 /// ([`crate::output::write::WriteError`] in the chain).
-async fn run(ready: &Ready, watch: &mut Subscription, printer: &mut Printer) -> Result<Outcome> {
+async fn run(ready: &Ready, hub: &Hub, printer: &mut Printer) -> Result<Outcome> {
     let start = Instant::now();
     let mut outcome = Outcome::default();
     let count = BREAKS.len();
@@ -144,7 +135,7 @@ async fn run(ready: &Ready, watch: &mut Subscription, printer: &mut Printer) -> 
         printer.note(format!("\n{} of {count}: {}", i + 1, what.told)).await?;
         let deadline = (Instant::now() + PATIENCE).min(start + WHOLE);
         outcome.broken += 1;
-        outcome.right += usize::from(show(what, deadline, watch, printer).await?);
+        outcome.right += usize::from(show(what, deadline, hub, printer).await?);
     }
     let seconds = start.elapsed().as_secs_f64();
     let Outcome { broken, right } = outcome;
@@ -158,38 +149,38 @@ async fn run(ready: &Ready, watch: &mut Subscription, printer: &mut Printer) -> 
 }
 
 /// Breaks one connection and prints its verdict; whether it was the right one.
-async fn show(
-    what: Break,
-    deadline: Instant,
-    watch: &mut Subscription,
-    printer: &mut Printer,
-) -> Result<bool> {
-    let staged = tokio::task::spawn_blocking(move || stage::break_one(what.ending)).await;
-    let staged = staged
-        .context("the demo's thread ended")?
-        .with_context(|| format!("cannot show this on loopback ({}): is the interface lo up?", what.cause))?;
-    let upstream = staged.upstream().to_string();
-    let verdict = tokio::time::timeout_at(deadline, verdict_on(&upstream, watch)).await;
+async fn show(what: Break, deadline: Instant, hub: &Hub, printer: &mut Printer) -> Result<bool> {
+    let stage = blocking(move || Stage::set(what.ending)).await?;
+    let upstream = stage.upstream();
+    // For this address alone: whatever else breaks on this host at this moment cannot fill the queue.
+    let filter = Filter { upstream: vec![upstream.into()], ..Filter::default() };
+    let mut watch = hub.subscribe("demo", filter, QUEUE)?;
+    let stage = blocking(move || stage.play()).await?;
+    let verdict = tokio::time::timeout_at(deadline, next_verdict(&mut watch)).await;
     // Until now the server had to live on.
-    drop(staged);
-    let Ok(Some(item)) = verdict else {
+    drop(stage);
+    let Ok(Some(view)) = verdict else {
         printer.note(format!("  no verdict on {upstream} came in time (expected {})", what.cause)).await?;
         return Ok(false);
     };
-    printer.item(&Item::Verdict(item.clone())).await?;
-    let right = item.cause == what.cause;
+    let right = view.cause == what.cause;
+    printer.item(&Item::Verdict(view)).await?;
     if !right {
         printer.note(format!("  expected {}", what.cause)).await?;
     }
     Ok(right)
 }
 
-async fn verdict_on(upstream: &str, watch: &mut Subscription) -> Option<std::sync::Arc<VerdictView>> {
+async fn blocking(work: impl FnOnce() -> Result<Stage> + Send + 'static) -> Result<Stage> {
+    let done = tokio::task::spawn_blocking(work).await.context("a thread of the demo ended")?;
+    done.context("cannot break a connection on loopback")
+}
+
+async fn next_verdict(watch: &mut Subscription) -> Option<Arc<VerdictView>> {
     loop {
         match watch.recv().await? {
-            Item::Verdict(view) if view.upstream.as_deref() == Some(upstream) => return Some(view),
-            // Other connections of this host.
-            Item::Verdict(_) | Item::Omitted(_) => {}
+            Item::Verdict(view) => return Some(view),
+            Item::Omitted(_) => {}
         }
     }
 }

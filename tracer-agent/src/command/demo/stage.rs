@@ -18,12 +18,13 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 const REQUEST: &[u8] = b"GET /demo HTTP/1.1\r\nHost: demo\r\n\r\n";
 
-/// A connection that was broken, with its server if that still lives. Dropping it ends the server.
+/// A server with the connection that is, or was, broken. Dropping it ends the server.
 #[derive(Debug)]
-pub struct Staged {
+pub struct Stage {
+    ending: Ending,
+    server: Server,
     upstream: SocketAddr,
-    _server: Server,
-    _connection: Option<TcpStream>,
+    connection: Option<TcpStream>,
 }
 
 #[derive(Debug)]
@@ -33,59 +34,61 @@ struct Server {
     stdout: BufReader<ChildStdout>,
 }
 
-// === impl Staged ===
+// === impl Stage ===
 
-impl Staged {
-    /// The address that was dialled.
+impl Stage {
+    /// Starts the server. Nothing is connected yet, so that whoever wants to see the end can get ready.
+    ///
+    /// # Errors
+    /// If this program cannot be started again, or cannot listen on loopback.
+    pub fn set(ending: Ending) -> Result<Self> {
+        let mut server = Server::start(ending)?;
+        let port: u16 = server.line()?.parse().context("the demo's server said no port")?;
+        let upstream = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        Ok(Self { ending, server, upstream, connection: None })
+    }
+
+    /// The address that will be dialled.
     pub fn upstream(&self) -> SocketAddr {
         self.upstream
     }
-}
 
-/// Has a connection end in that way.
-///
-/// # Errors
-/// If it did not come so far.
-pub fn break_one(ending: Ending) -> Result<Staged> {
-    let mut server = Server::start(ending)?;
-    let port: u16 = server.line()?.parse().context("the demo's server said no port")?;
-    let upstream = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    if ending == Ending::Leave {
-        server.child.wait()?;
-        return match TcpStream::connect_timeout(&upstream, PATIENCE) {
-            Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
-                Ok(Staged { upstream, _server: server, _connection: None })
-            }
-            Err(error) => Err(error).context("cannot connect on loopback"),
-            Ok(_) => bail!("another process took port {port} meanwhile: try again"),
-        };
-    }
-    let mut connection =
-        TcpStream::connect_timeout(&upstream, PATIENCE).context("cannot connect on loopback")?;
-    connection.set_read_timeout(Some(PATIENCE))?;
-    connection.write_all(REQUEST)?;
-    match ending {
-        Ending::Wait => {
-            server.line()?;
-            let pid = server.child.id().to_string();
-            let status = again(&["kill", &pid]).status().context("cannot start this program again")?;
-            if !status.success() {
-                bail!("the server could not be killed");
-            }
+    /// Connects, and has the connection end.
+    ///
+    /// # Errors
+    /// If it did not come so far.
+    pub fn play(mut self) -> Result<Self> {
+        if self.ending == Ending::Leave {
+            self.server.child.wait()?;
+            return match TcpStream::connect_timeout(&self.upstream, PATIENCE) {
+                Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(self),
+                Err(error) => Err(error).context("cannot connect on loopback"),
+                Ok(_) => bail!("another process took {} meanwhile: try again", self.upstream),
+            };
         }
-        Ending::ResetHalfway => {
-            let mut half = [0; 512];
-            connection.read(&mut half).context("no half of an answer came")?;
-            server.stdin.write_all(b"\n")?;
+        let mut connection =
+            TcpStream::connect_timeout(&self.upstream, PATIENCE).context("cannot connect on loopback")?;
+        connection.set_read_timeout(Some(PATIENCE))?;
+        connection.write_all(REQUEST)?;
+        match self.ending {
+            Ending::Wait => self.server.kill()?,
+            Ending::ResetHalfway => {
+                let mut half = [0; 512];
+                connection.read(&mut half).context("no half of an answer came")?;
+                self.server.stdin.write_all(b"\n")?;
+            }
+            _ => {}
         }
-        _ => {}
+        // A FIN reads as the end, a RST as an error: the connection is broken then, and that is all.
+        match connection.read_to_end(&mut Vec::new()) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                bail!("the server did not end the connection")
+            }
+            Ok(_) | Err(_) => {}
+        }
+        self.connection = Some(connection);
+        Ok(self)
     }
-    // A FIN reads as the end, a RST as an error: the connection is broken then, and that is all.
-    match connection.read_to_end(&mut Vec::new()) {
-        Err(error) if error.kind() == ErrorKind::WouldBlock => bail!("the server did not end the connection"),
-        Ok(_) | Err(_) => {}
-    }
-    Ok(Staged { upstream, _server: server, _connection: Some(connection) })
 }
 
 /// This very program, even if its file has been replaced since.
@@ -109,6 +112,17 @@ impl Server {
             bail!("the pipes to the demo's server are missing")
         };
         Ok(Self { child, stdin, stdout: BufReader::new(stdout) })
+    }
+
+    /// Has it killed by a process that is not its parent, once it works on the request.
+    fn kill(&mut self) -> Result<()> {
+        self.line()?;
+        let pid = self.child.id().to_string();
+        let status = again(&["kill", &pid]).status().context("cannot start this program again")?;
+        if !status.success() {
+            bail!("the server could not be killed");
+        }
+        Ok(())
     }
 
     /// The next line that it says. Its own patience bounds the wait.
