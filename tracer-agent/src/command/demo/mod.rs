@@ -96,7 +96,11 @@ impl Outcome {
 
 /// Not every verdict was the right one; the demo has said which.
 #[derive(Debug, thiserror::Error)]
-#[error("{} of {} verdicts are missing or wrong: `rstrace doctor` says what this kernel lacks", .0.broken - .0.right, .0.broken)]
+#[error(
+    "{} of {} verdicts are missing or wrong: `rstrace doctor` says what this kernel lacks, and many other \
+     failures at the same time can crowd events out of the ring buffer: then try again",
+    .0.broken - .0.right, .0.broken
+)]
 struct Incomplete(Outcome);
 
 /// `rstrace demo`: loads the programs for itself, whether an agent runs or not.
