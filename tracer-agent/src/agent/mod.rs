@@ -77,7 +77,6 @@ impl Agent {
     }
 
     /// Makes the first line of a stream, whenever one begins.
-    #[must_use]
     pub fn ready(&self) -> impl Fn() -> Ready + Clone + Send + Sync + 'static {
         let host = Arc::clone(&self.host);
         move || {

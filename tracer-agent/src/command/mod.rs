@@ -6,6 +6,7 @@ mod doctor;
 mod netns;
 mod watch;
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use crate::cli::{Cli, Command, LogLevel};
@@ -74,7 +75,9 @@ fn log_to_stderr(level: LogLevel, debug_programs: bool) {
     if debug_programs {
         filter = filter.max(tracing_subscriber::filter::LevelFilter::DEBUG);
     }
-    let subscriber = tracing_subscriber::fmt().with_max_level(filter).with_writer(std::io::stderr);
+    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let subscriber =
+        tracing_subscriber::fmt().with_max_level(filter).with_ansi(colours).with_writer(std::io::stderr);
     // A second initialisation (tests) keeps the first.
     let _ = tracing::subscriber::set_global_default(subscriber.finish());
 }

@@ -234,7 +234,7 @@ fn resets_are_told_apart_by_what_the_other_end_did() {
 fn a_reset_right_after_data_cuts_a_response_short_and_long_after_it_harms_nobody() {
     let answered =
         SocketEnd { pending: false, bytes_received: 141, exchanges: 1, lrcv_age: 2, ..reset_leg() };
-    let short = one(&[answered.clone()]);
+    let short = one(std::slice::from_ref(&answered));
     check(&short, By::Upstream, Cause::ResetMidResponse, Impact::ResponseTruncated, Confidence::Inferred);
     let idle = one(&[SocketEnd { lrcv_age: 1000, lsnd_age: 1000, ..answered.clone() }]);
     check(&idle, By::Upstream, Cause::IdleClose, Impact::None, Confidence::Proven);
@@ -246,7 +246,7 @@ fn a_reset_right_after_data_cuts_a_response_short_and_long_after_it_harms_nobody
 #[test]
 fn an_idle_close_that_crossed_the_request_is_a_race() {
     let crossed = SocketEnd { exchanges: 2, unacked: 97, lsnd_age: 0, lrcv_age: 1250, ..leg() };
-    let verdict = one(&[crossed.clone()]);
+    let verdict = one(std::slice::from_ref(&crossed));
     check(&verdict, By::Upstream, Cause::KeepaliveRace, Impact::RequestLost, Confidence::Proven);
     assert!(verdict.summary.contains("5.000 s after its last data"), "{}", verdict.summary);
     // The first request on a connection cannot cross an idle close.
