@@ -209,7 +209,9 @@ fn output(command: &mut Command) -> Result<Vec<u8>> {
     let output =
         command.output().with_context(|| format!("run {program} (see xtask/src/vm/packages.txt)"))?;
     if !output.status.success() {
-        bail!("{program}: {}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
+        // A program that tried again has said the same several times.
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("{}: {}", output.status, said.lines().last().unwrap_or(&program));
     }
     Ok(output.stdout)
 }

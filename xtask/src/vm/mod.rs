@@ -27,10 +27,10 @@ use console::Report;
 #[derive(Debug, Clone, clap::Args)]
 pub struct VmArgs {
     /// Kernel to boot; may be given several times [default: 5.10, 6.1 and sid]
-    #[arg(long = "kernel", value_enum)]
+    #[arg(long = "kernel", value_name = "KERNEL", value_enum)]
     pub kernels: Vec<Kernel>,
     /// Seconds until a machine that does not come to its end is given up
-    #[arg(long, default_value_t = VmArgs::DEADLINE_SECONDS)]
+    #[arg(long, value_name = "SECONDS", default_value_t = VmArgs::DEADLINE_SECONDS)]
     pub deadline: u64,
 }
 
