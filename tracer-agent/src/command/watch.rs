@@ -1,5 +1,7 @@
 //! `rstrace watch`: live verdicts, from the running agent, else from programs of its own.
 
+use std::time::Duration;
+
 use anyhow::Context as _;
 
 use super::netns::inum;
@@ -13,6 +15,8 @@ use crate::output::socket::{Client, ClientError};
 
 /// Lines that the terminal may be behind.
 const QUEUE: usize = 4096;
+/// How long the last lines may take after ctrl-C.
+const LAST_LINES: Duration = Duration::from_millis(200);
 
 /// Prints until a limit is reached, the reader has gone, or it is told to stop.
 pub(super) async fn run(args: &WatchArgs, global: &Global) -> anyhow::Result<()> {
@@ -30,9 +34,20 @@ pub(super) async fn run(args: &WatchArgs, global: &Global) -> anyhow::Result<()>
         }
         anyhow::Ok(())
     };
-    tokio::select! {
-        done = work => done?,
-        done = told_to_stop() => done.context("cannot wait for signals")?,
+    let stopped = tokio::select! {
+        done = work => {
+            done?;
+            false
+        }
+        done = told_to_stop() => {
+            done.context("cannot wait for signals")?;
+            true
+        }
+    };
+    if stopped {
+        // Whoever stopped us does not wait for a reader that has stopped as well.
+        let _ = tokio::time::timeout(LAST_LINES, printer.finish()).await;
+        return Ok(());
     }
     Ok(printer.finish().await?)
 }

@@ -242,10 +242,8 @@ fn brief(error: &ProgramError) -> String {
         if std::env::var_os("RSTRACE_VERIFIER_LOG").is_some() {
             return format!("{io_error}\n{log}");
         }
-        let said: Vec<_> =
-            log.lines().filter(|l| !l.starts_with("processed ") && !l.trim().is_empty()).collect();
-        return match said.last() {
-            Some(last) => format!("{io_error} ({})", last.trim()),
+        return match support::last_words(&log) {
+            Some(words) => format!("{io_error} ({words})"),
             None => io_error.to_string(),
         };
     }

@@ -75,6 +75,14 @@ pub fn lacks_a_helper(verifier_log: &str) -> bool {
         .any(|words| verifier_log.contains(words))
 }
 
+/// The line of a verifier's log that says why it refused: the last one that is no statistics.
+#[must_use]
+pub fn last_words(verifier_log: &str) -> Option<&str> {
+    const STATISTICS: [&str; 3] = ["processed ", "verification time ", "stack depth "];
+    let said = |line: &&str| !line.is_empty() && !STATISTICS.iter().any(|words| line.starts_with(words));
+    verifier_log.lines().map(str::trim).filter(said).next_back()
+}
+
 /// What CAP_SYS_ADMIN would hold, and what is missing without it.
 fn capabilities() -> (bool, Vec<&'static str>) {
     let Ok(sets) = rustix::thread::capabilities(None) else { return (false, vec![]) };
@@ -121,5 +129,13 @@ mod tests {
     fn the_verifiers_words_for_a_missing_helper_are_known() {
         assert!(lacks_a_helper("12: (85) call bpf_sk_storage_get#107\nunknown func bpf_sk_storage_get#107"));
         assert!(!lacks_a_helper("R1 invalid mem access 'scalar'"));
+    }
+
+    #[test]
+    fn statistics_are_not_the_reason_of_a_refusal() {
+        let log = "0: R1=ctx\nunknown func bpf_sk_storage_get#107\nverification time 42 usec\nstack depth 176+0\n\
+                   processed 12 insns (limit 1000000)\n\n";
+        assert_eq!(last_words(log), Some("unknown func bpf_sk_storage_get#107"));
+        assert_eq!(last_words("processed 0 insns\n"), None);
     }
 }

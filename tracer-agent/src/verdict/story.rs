@@ -1,7 +1,7 @@
 //! All that is known around one ended connection, and the questions that rules ask of it.
 
 use crate::event::{Exit, Process, ResetSent, Role, SocketEnd, TcpState};
-use crate::table::{ClientLeft, LastListener, Signalled, Tables};
+use crate::table::{ClientLeft, LastListener, Processes, Signalled, Tables};
 
 /// The evidence. Whatever is not known is None.
 #[derive(Clone, Debug)]
@@ -47,9 +47,9 @@ impl<'a> Story<'a> {
             other,
             reset: connections.reset_of(end),
             other_reset: other.and_then(|o| connections.reset_of(o)),
-            upstream_exit: upstream.and_then(|process| processes.exit_of(process)),
+            upstream_exit: upstream.and_then(|process| dying(processes, process)),
             upstream_signals: upstream.map_or(&[], |process| processes.signals_to(process)),
-            owner_exit: owner.and_then(|process| processes.exit_of(process)),
+            owner_exit: owner.and_then(|process| dying(processes, process)),
             owner_signals: owner.map_or(&[], |process| processes.signals_to(process)),
             client_left: tables.client_left(end),
             last_listener: tables.last_listener(end),
@@ -116,6 +116,11 @@ impl Story<'_> {
     pub fn owner_killer(&self) -> Option<&Process> {
         killer(self.owner_exit, self.owner_signals, self.end.actor.as_ref()?)
     }
+}
+
+/// How a process ended, if it was dying when it closed the socket; an exit after that explains nothing.
+fn dying(processes: &Processes, process: &Process) -> Option<Exit> {
+    process.exit.and_then(|_| processes.exit_of(process))
 }
 
 fn killer<'a>(exit: Option<Exit>, signals: &'a [Signalled], victim: &Process) -> Option<&'a Process> {

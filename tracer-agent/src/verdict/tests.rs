@@ -244,6 +244,17 @@ fn a_reset_right_after_data_cuts_a_response_short_and_long_after_it_harms_nobody
 }
 
 #[test]
+fn an_exit_after_the_close_explains_nothing() {
+    let other = SocketEnd { linger0: true, new_state: TcpState::Close, ..accepted(process(7, "api")) };
+    let answered =
+        SocketEnd { pending: false, bytes_received: 141, exchanges: 1, lrcv_age: 2, ..reset_leg() };
+    let later = ProcessExit { ktime_ns: 100 * SECOND + 1000, process: dying(7, "api", signalled(9)) };
+    let events = vec![Event::SocketEnd(other), Event::SocketEnd(answered), Event::ProcessExit(later)];
+    let verdict = play(false, events).remove(0);
+    assert_eq!((verdict.cause, verdict.culprit.and_then(|c| c.exit)), (Cause::ResetMidResponse, None));
+}
+
+#[test]
 fn an_idle_close_that_crossed_the_request_is_a_race() {
     let crossed = SocketEnd { exchanges: 2, unacked: 97, lsnd_age: 0, lrcv_age: 1250, ..leg() };
     let verdict = one(std::slice::from_ref(&crossed));
