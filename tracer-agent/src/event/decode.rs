@@ -106,6 +106,7 @@ fn socket_end(r: &wire::SocketEnd) -> Result<SocketEnd, DecodeError> {
         retransmits_since_read: r.total_retrans.wrapping_sub(r.retrans_mark),
         srtt_us: r.srtt_us,
         exchanges: r.exchanges,
+        written_since_read: has(flag::MARKED).then(|| r.write_seq.wrapping_sub(r.read_mark)),
     })
 }
 

@@ -101,6 +101,8 @@ pub struct SocketEnd {
     pub srtt_us: u32,
     /// Answers read so far.
     pub exchanges: u32,
+    /// Bytes written since the last read; None where no read was seen.
+    pub written_since_read: Option<u32>,
 }
 
 /// `tcp_send_reset` fired for a socket of this host.

@@ -115,6 +115,16 @@ mod tests {
     }
 
     #[test]
+    fn a_missing_member_is_named() {
+        // A header of 24 bytes, no types, and the empty string: valid BTF of a kernel without any struct.
+        let mut blob = vec![0x9f, 0xeb, 1, 0, 24, 0, 0, 0];
+        blob.extend([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0]);
+        let btf = Btf::parse(&blob).expect("valid BTF");
+        let error = Layout::from_btf(&btf).expect_err("no layout").to_string();
+        assert!(error.contains("has no member sock_common.skc_daddr"), "{error}");
+    }
+
+    #[test]
     fn an_absent_file_is_named() {
         let error = Layout::read(Path::new("/nonexistent/btf")).expect_err("no layout").to_string();
         assert!(error.starts_with("cannot read the kernel's BTF at /nonexistent/btf"), "{error}");

@@ -45,7 +45,7 @@ pub enum GatewayFilter {
     Comm(String),
     /// Its cgroup, or one above it.
     Cgroup(String),
-    /// A port on which it listens. Only the tables know that: see [`GatewayFilter::names`].
+    /// A port on which it, or its parent, listens.
     Port(u16),
 }
 
@@ -86,7 +86,7 @@ impl Filter {
         let Some(owner) = &verdict.owner else { return false };
         let cgroup = view.owner.as_ref().and_then(|o| o.cgroup.as_deref());
         !verdict.gateway
-            && self.gateway.iter().any(|g| g.names(owner, cgroup))
+            && self.gateway.iter().any(|g| g.names(owner, cgroup, &verdict.owner_listens))
             && Verdict { gateway: true, ..verdict.clone() }.is_news()
     }
 }
@@ -172,17 +172,16 @@ fn masked(address: IpAddr, prefix: u8) -> IpAddr {
 // === impl GatewayFilter ===
 
 impl GatewayFilter {
-    /// Whether that process is meant, as far as its name and cgroup say. A port is known only to the table of
-    /// listeners, so here it names nobody.
+    /// Whether that process is meant; `listens` are the ports on which it listens.
     #[must_use]
-    pub fn names(&self, process: &Process, cgroup: Option<&str>) -> bool {
+    pub fn names(&self, process: &Process, cgroup: Option<&str>, listens: &[u16]) -> bool {
         match self {
             Self::Comm(comm) => process.comm == *comm,
             Self::Cgroup(wanted) => cgroup.is_some_and(|path| {
                 path.strip_prefix(wanted.as_str())
                     .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
             }),
-            Self::Port(_) => false,
+            Self::Port(port) => listens.contains(port),
         }
     }
 }

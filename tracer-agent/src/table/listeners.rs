@@ -39,15 +39,23 @@ struct Ceased {
     by: Option<Process>,
 }
 
+/// Start time under which the ports of a tgid are found when only the tgid is known.
+const ANY_START: u64 = u64::MAX;
+
 /// The table.
 #[derive(Clone, Debug)]
 pub struct Listeners {
     known: Bounded<Key, Entry>,
+    /// Ports by the process that holds a listener there, with what makes the process itself.
+    ports: Bounded<(u32, u64), Vec<u16>>,
 }
 
 impl Default for Listeners {
     fn default() -> Self {
-        Self { known: Bounded::new("listeners", CAPACITY, TTL_NS) }
+        Self {
+            known: Bounded::new("listeners", CAPACITY, TTL_NS),
+            ports: Bounded::new("listening_processes", CAPACITY, TTL_NS),
+        }
     }
 }
 
@@ -60,7 +68,7 @@ impl Listeners {
             entry.sockets.push(event.skaddr);
             entry.ceased = None;
             if let Some(process) = &event.actor {
-                hold(&mut entry.holders, process);
+                self.hold(&mut entry.holders, process, event.address.port(), event.ktime_ns);
             }
         } else if entry.sockets.is_empty() {
             entry.ceased = Some(Ceased { ktime_ns: event.ktime_ns, by: event.actor.clone() });
@@ -75,7 +83,7 @@ impl Listeners {
         if !entry.sockets.contains(&existing.skaddr) {
             entry.sockets.push(existing.skaddr);
         }
-        hold(&mut entry.holders, &existing.process);
+        self.hold(&mut entry.holders, &existing.process, existing.tuple.local.port(), existing.ktime_ns);
         self.known.insert(key, entry, existing.ktime_ns);
     }
 
@@ -98,19 +106,43 @@ impl Listeners {
             .any(|entry| entry.holders.iter().any(|h| h.is(process) || h.tgid == process.parent_tgid))
     }
 
+    /// Ports on which a process listens, or has: its own, or (a worker's) its parent's.
+    #[must_use]
+    pub fn ports_of(&self, process: &Process) -> Vec<u16> {
+        let own = self.ports.get(&(process.tgid, process.start_boottime)).into_iter().flatten();
+        let inherited = self.known_parent_ports(process);
+        let mut ports: Vec<u16> = own.copied().chain(inherited).collect();
+        ports.sort_unstable();
+        ports.dedup();
+        ports
+    }
+
     pub fn expire(&mut self, now: u64) {
         self.known.expire(now);
+        self.ports.expire(now);
     }
 
     #[must_use]
-    pub fn fill(&self) -> Fill {
-        self.known.fill()
+    pub fn fills(&self) -> [Fill; 2] {
+        [self.known.fill(), self.ports.fill()]
     }
-}
 
-fn hold(holders: &mut Vec<Process>, process: &Process) {
-    if holders.len() < HOLDERS && !holders.iter().any(|h| h.is(process)) {
-        holders.push(process.clone());
+    fn hold(&mut self, holders: &mut Vec<Process>, process: &Process, port: u16, now: u64) {
+        if holders.len() < HOLDERS && !holders.iter().any(|h| h.is(process)) {
+            holders.push(process.clone());
+        }
+        for key in [(process.tgid, process.start_boottime), (process.tgid, ANY_START)] {
+            let mut ports = self.ports.remove(&key).unwrap_or_default();
+            if ports.len() < HOLDERS && !ports.contains(&port) {
+                ports.push(port);
+            }
+            self.ports.insert(key, ports, now);
+        }
+    }
+
+    /// A worker knows its parent's tgid only.
+    fn known_parent_ports(&self, process: &Process) -> impl Iterator<Item = u16> {
+        self.ports.get(&(process.parent_tgid, ANY_START)).into_iter().flatten().copied()
     }
 }
 

@@ -79,7 +79,8 @@ impl Tables {
     #[must_use]
     pub fn fills(&self) -> Vec<Fill> {
         let mut fills = self.connections.fills().to_vec();
-        fills.extend([self.legs.fill(), self.listeners.fill(), self.processes.fill()]);
+        fills.extend(self.listeners.fills());
+        fills.extend([self.legs.fill(), self.processes.fill()]);
         fills
     }
 
@@ -109,6 +110,11 @@ impl Tables {
     #[must_use]
     pub fn connections(&self) -> &Connections {
         &self.connections
+    }
+
+    #[must_use]
+    pub fn listeners(&self) -> &Listeners {
+        &self.listeners
     }
 
     #[must_use]

@@ -49,6 +49,8 @@ pub struct Verdict {
     pub summary: String,
     /// Whether the owner is a gateway (accepts connections, or was named as one).
     pub gateway: bool,
+    /// Ports on which the owner, or its parent, listens.
+    pub owner_listens: Vec<u16>,
 }
 
 /// The process whose action or end is the cause.

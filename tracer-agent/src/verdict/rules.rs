@@ -109,6 +109,7 @@ fn verdict(story: &Story<'_>, finding: Finding) -> Verdict {
         evidence,
         summary,
         gateway: end.owner_accepts,
+        owner_listens: story.owner_listens.clone(),
     }
 }
 

@@ -1,7 +1,12 @@
 //! All that is known around one ended connection, and the questions that rules ask of it.
 
+use super::Impact;
 use crate::event::{Exit, Process, ResetSent, Role, SocketEnd, TcpState};
 use crate::table::{ClientLeft, LastListener, Processes, Signalled, Tables};
+
+/// Bytes: `GET / HTTP/1.1`, a Host and the line ends; the frames of HTTP/2 named below have 9 to 17, under TLS
+/// up to 39.
+const SHORTEST_REQUEST: u32 = 40;
 
 /// The evidence. Whatever is not known is None.
 #[derive(Clone, Debug)]
@@ -21,6 +26,8 @@ pub struct Story<'a> {
     pub client_left: Option<ClientLeft>,
     /// Of the address dialled, if this host refused.
     pub last_listener: Option<LastListener>,
+    /// Ports on which the owner, or its parent, listens.
+    pub owner_listens: Vec<u16>,
     pub hz: u32,
     pub vantage: bool,
 }
@@ -53,6 +60,10 @@ impl<'a> Story<'a> {
             owner_signals: owner.map_or(&[], |process| processes.signals_to(process)),
             client_left: tables.client_left(end),
             last_listener: tables.last_listener(end),
+            owner_listens: end
+                .owner
+                .as_ref()
+                .map_or_else(Vec::new, |owner| tables.listeners().ports_of(owner)),
             hz: tables.settings().hz,
             vantage: tables.settings().vantage,
         })
@@ -96,6 +107,14 @@ impl Story<'_> {
     pub fn since_request_ms(&self) -> Option<f64> {
         let known = self.end.pending && self.end.retransmits_since_read == 0;
         known.then(|| self.ms(self.end.lsnd_age))
+    }
+
+    /// What a pending request costs. After an answer, something shorter than any request that a gateway sends is
+    /// as likely a control frame (HTTP/2's PING, SETTINGS and WINDOW_UPDATE acknowledgements): two readings.
+    #[must_use]
+    pub fn request_impact(&self) -> Impact {
+        let short = self.end.written_since_read.is_some_and(|bytes| bytes < SHORTEST_REQUEST);
+        if short && self.end.exchanges > 0 { Impact::Unknown } else { Impact::RequestLost }
     }
 
     /// Time without data in either direction.

@@ -73,6 +73,7 @@ fn leg() -> SocketEnd {
         retransmits_since_read: 0,
         srtt_us: 180,
         exchanges: 0,
+        written_since_read: Some(97),
     }
 }
 
@@ -241,6 +242,27 @@ fn a_reset_right_after_data_cuts_a_response_short_and_long_after_it_harms_nobody
     let unread =
         SocketEnd { unread: 3, bytes_sent: 141, new_state: TcpState::Close, ..accepted(process(7, "api")) };
     assert_eq!(one(&[unread, answered]).impact, Impact::Unknown);
+}
+
+#[test]
+fn a_control_frame_after_an_answer_is_hardly_a_request() {
+    let ping = SocketEnd { exchanges: 3, written_since_read: Some(17), ..leg() };
+    let verdict = one(std::slice::from_ref(&ping));
+    check(&verdict, By::Upstream, Cause::ClosedWithoutResponse, Impact::Unknown, Confidence::Inferred);
+    assert!(verdict.is_news(), "the peer ended it");
+    let request = one(&[SocketEnd { written_since_read: Some(97), ..ping.clone() }]);
+    assert_eq!(request.impact, Impact::RequestLost);
+    let first = one(&[SocketEnd { exchanges: 0, ..ping }]);
+    assert_eq!(first.impact, Impact::RequestLost);
+}
+
+#[test]
+fn an_owner_is_known_by_the_ports_of_its_parent() {
+    let worker = Process { parent_tgid: 500, ..process(812, "nginx") };
+    let lost = SocketEnd { owner: Some(worker), ..leg() };
+    let verdict =
+        play(false, vec![listener(true, 1, process(500, "nginx")), Event::SocketEnd(lost)]).remove(0);
+    assert_eq!(verdict.owner_listens, vec![80]);
 }
 
 #[test]

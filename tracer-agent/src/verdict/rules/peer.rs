@@ -63,7 +63,7 @@ pub fn reset(story: &Story<'_>) -> Option<Finding> {
     if story.end.role != Role::Client || !story.rst_received() || !story.end.pending {
         return None;
     }
-    let finding = Finding::new(By::Upstream, Cause::ResetWithoutResponse, Impact::RequestLost);
+    let finding = Finding::new(By::Upstream, Cause::ResetWithoutResponse, story.request_impact());
     Some(match story.other {
         Some(other) if other.linger0 => finding.culprit(other.actor.clone().map(alive)),
         _ => finding.inferred(BEHIND_A_RST),
@@ -74,7 +74,7 @@ pub fn closed(story: &Story<'_>) -> Option<Finding> {
     if story.end.role != Role::Client || !story.fin_received() || !story.end.pending {
         return None;
     }
-    let finding = Finding::new(By::Upstream, Cause::ClosedWithoutResponse, Impact::RequestLost);
+    let finding = Finding::new(By::Upstream, Cause::ClosedWithoutResponse, story.request_impact());
     Some(match story.other {
         Some(other) => finding.culprit(other.actor.clone().map(alive)),
         None => finding.inferred(BEHIND_A_FIN),
