@@ -140,6 +140,22 @@ fn without_privileges_it_is_one_line_and_3() -> Result<()> {
 }
 
 #[test]
+fn without_the_kernels_types_it_is_one_line_and_3() -> Result<()> {
+    let garbage = tempfile::NamedTempFile::new()?;
+    std::fs::write(garbage.path(), "no BTF")?;
+    let garbage = garbage.path().display().to_string();
+    for btf in ["/nonexistent/vmlinux", &garbage] {
+        for command in ["watch", "doctor"] {
+            let mut started = Command::new(binary()?);
+            let ended = run_within(started.arg(command).env("RSTRACE_BTF", btf), Duration::from_secs(20))?;
+            ensure!(ended.code == Some(3), "{command} ended with {:?}: {}", ended.code, ended.stderr);
+            one_line_naming(&ended, btf)?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
 fn doctor_names_each_hook() -> Result<()> {
     let ended = rstrace(&["doctor"])?;
     ensure!(ended.code == Some(0), "ended with {:?}: {}{}", ended.code, ended.stdout, ended.stderr);

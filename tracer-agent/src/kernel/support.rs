@@ -80,7 +80,7 @@ pub fn lacks_a_helper(verifier_log: &str) -> bool {
 pub fn last_words(verifier_log: &str) -> Option<&str> {
     const STATISTICS: [&str; 3] = ["processed ", "verification time ", "stack depth "];
     let said = |line: &&str| !line.is_empty() && !STATISTICS.iter().any(|words| line.starts_with(words));
-    verifier_log.lines().map(str::trim).filter(said).next_back()
+    verifier_log.lines().map(str::trim).rfind(said)
 }
 
 /// What CAP_SYS_ADMIN would hold, and what is missing without it.

@@ -6,6 +6,9 @@ use super::rules::Finding;
 use super::{By, Cause, Culprit, Impact, Story, signal_name};
 use crate::event::{Exit, Process, Role};
 
+/// A tick at 250 Hz, which most distributions use.
+const SHORTEST_MS: f64 = 4.0;
+
 /// `nginx[812]`.
 fn named(process: &Process) -> String {
     format!("{}[{}]", process.comm, process.tgid)
@@ -19,9 +22,15 @@ fn culprit(finding: &Finding) -> String {
     finding.culprit.as_ref().map_or_else(|| "the process there".into(), |c| named(&c.process))
 }
 
-/// `1.204 s`, `37 ms`.
+/// `1.204 s`, `37 ms`, `less than 4 ms`: the kernel keeps most of these times in ticks, so none is shorter.
 fn seconds(ms: f64) -> String {
-    if ms >= 1000.0 { format!("{:.3} s", ms / 1000.0) } else { format!("{ms:.0} ms") }
+    if ms >= 1000.0 {
+        format!("{:.3} s", ms / 1000.0)
+    } else if ms < SHORTEST_MS {
+        format!("less than {SHORTEST_MS:.0} ms")
+    } else {
+        format!("{ms:.0} ms")
+    }
 }
 
 /// ` 1.204 s after the request`, or nothing where the age is not known.
