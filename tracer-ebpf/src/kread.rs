@@ -10,7 +10,7 @@ use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_skc_to_tcp_sock
 use tracer_ebpf::config::MISSING;
 use tracer_ebpf::wire::{Task, Tuple, UpstreamKey};
 
-use crate::maps::offset;
+use crate::globals::offset;
 
 const AF_INET: u16 = 2;
 /// `SOCK_LINGER` of `enum sock_flags`; 4 on every kernel since 2.6.

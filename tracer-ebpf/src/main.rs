@@ -1,13 +1,13 @@
 //! rstrace's kernel programs. One file for each family of hooks:
 //!
-//! * `state`: `inet_sock_set_state`, where every connection begins and ends;
+//! * `state`: `inet_sock_set_state`, where every connection begins and ends (`ends`);
 //! * `resets`: `tcp_receive_reset`, `tcp_send_reset`, and the RSTs that no socket sends;
 //! * `fins`: `tcp_fin`, where the kernel takes fentry or kprobes;
 //! * `reads`: `tcp_rcv_space_adjust`, which tells an answered request from one that waits;
 //! * `processes`: exits, fatal signals, the OOM killer;
 //! * `snapshot`: what existed before the start.
 //!
-//! Shared by them: `maps`, `kread` (direct loads at offsets from BTF), `emit` (the only writer of the ring).
+//! Shared by them: `globals`, `maps`, `kread` (direct loads at offsets from BTF), `emit` (the only writer of the ring).
 //! A host build of this package is empty: the programs exist for the BPF target only.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 #![cfg_attr(target_arch = "bpf", feature(core_intrinsics))]
@@ -16,7 +16,11 @@
 #[cfg(target_arch = "bpf")]
 mod emit;
 #[cfg(target_arch = "bpf")]
+mod ends;
+#[cfg(target_arch = "bpf")]
 mod fins;
+#[cfg(target_arch = "bpf")]
+mod globals;
 #[cfg(target_arch = "bpf")]
 mod kread;
 #[cfg(target_arch = "bpf")]

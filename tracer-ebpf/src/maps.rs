@@ -1,55 +1,17 @@
-//! The maps, the frozen globals, and the few ways in which the programs use them.
+//! The maps, and the few ways in which the programs use them.
 
 use core::ffi::c_void;
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 use core::ptr;
 
-use aya_ebpf::Global;
 use aya_ebpf::btf_maps::SkStorage;
 use aya_ebpf::helpers::generated::bpf_sk_storage_get;
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use tracer_ebpf::config::limit;
-use tracer_ebpf::offsets::Offsets;
 use tracer_ebpf::wire::{Task, UpstreamCounters, UpstreamKey, tally};
 
 use crate::kread::Sk;
-
-/// Offsets of kernel members, filled in by the agent before the load and frozen.
-#[unsafe(no_mangle)]
-static OFFSETS: Global<Offsets> = Global::new(Offsets::UNSET);
-
-/// Inode number of the one network namespace that is looked at; 0: all of them (`--vantage`).
-#[unsafe(no_mangle)]
-static VANTAGE: Global<u32> = Global::new(0);
-
-/// 1 if `tcp_send_reset` has a third argument, `enum sk_rst_reason` (Linux 6.10).
-#[unsafe(no_mangle)]
-static HAS_RESET_REASON: Global<u32> = Global::new(0);
-
-/// 1 if the programs may write to the agent's log (`--debug-programs`); otherwise the verifier prunes it.
-#[unsafe(no_mangle)]
-static DEBUG_PROGRAMS: Global<u32> = Global::new(0);
-
-#[inline(always)]
-pub fn debugging() -> bool {
-    DEBUG_PROGRAMS.load() != 0
-}
-
-/// One member's offset. The volatile read of a frozen global is a constant to the verifier.
-macro_rules! offset {
-    ($member:ident) => {
-        $crate::maps::offset_at(core::mem::offset_of!(tracer_ebpf::offsets::Offsets, $member))
-    };
-}
-pub(crate) use offset;
-
-/// Reads the word at `at` bytes inside `OFFSETS`.
-#[inline(always)]
-pub fn offset_at(at: usize) -> usize {
-    // SAFETY: `at` comes from `offset_of!`, so it is inside the table and aligned for its u32 fields.
-    unsafe { ptr::read_volatile((&raw const OFFSETS).cast::<u8>().add(at).cast::<u32>()) as usize }
-}
 
 /// What is remembered of a socket that connected. It is freed with the socket.
 #[repr(C)]
@@ -139,16 +101,6 @@ pub mod owner_flag {
 #[inline(always)]
 pub fn config() -> u32 {
     CONFIG.get(0).copied().unwrap_or(0)
-}
-
-#[inline(always)]
-pub fn vantage() -> u32 {
-    VANTAGE.load()
-}
-
-#[inline(always)]
-pub fn has_reset_reason() -> bool {
-    HAS_RESET_REASON.load() != 0
 }
 
 /// Adds 1 to this CPU's entry of `TALLY`.

@@ -5,6 +5,7 @@ use aya_ebpf::programs::BtfTracePointContext;
 use tracer_ebpf::wire::{OomVictim, ProcessExit, Signal, kind};
 
 use crate::emit;
+use crate::globals;
 use crate::kread::{PF_KTHREAD, TaskRef};
 use crate::maps;
 
@@ -98,5 +99,5 @@ pub fn mark_victim(ctx: BtfTracePointContext) -> i32 {
 /// Outside the one namespace that is looked at.
 #[inline(always)]
 fn outside(task: &TaskRef) -> bool {
-    maps::vantage() != 0 && maps::vantage() != task.netns()
+    globals::vantage() != 0 && globals::vantage() != task.netns()
 }

@@ -10,9 +10,10 @@ use tracer_ebpf::tcp_state as s;
 use tracer_ebpf::wire::{ResetSent, kind, phase, tally};
 
 use crate::emit;
+use crate::ends::{count_upstream, phase_of};
+use crate::globals;
 use crate::kread::{Sk, Skb, TaskRef, write_mapped};
 use crate::maps::{self, RefusalKey, mark_flag};
-use crate::state::{count_upstream, phase_of};
 
 /// `RCV_SHUTDOWN` of include/net/sock.h.
 const RCV_SHUTDOWN: u8 = 1;
@@ -34,7 +35,7 @@ pub fn tcp_receive_reset(ctx: BtfTracePointContext) -> i32 {
     if matches!(state, s::FIN_WAIT1 | s::FIN_WAIT2) && sk.shutdown() & RCV_SHUTDOWN != 0 {
         return 0;
     }
-    if maps::vantage() != 0 && maps::vantage() != sk.netns() {
+    if globals::vantage() != 0 && globals::vantage() != sk.netns() {
         return 0;
     }
     if matches!(state, s::SYN_SENT | s::ESTABLISHED)
@@ -67,7 +68,7 @@ pub fn tcp_send_reset(ctx: BtfTracePointContext) -> i32 {
     if matches!(state, 0 | s::TIME_WAIT | s::NEW_SYN_RECV | s::LISTEN) {
         return 0;
     }
-    if maps::vantage() != 0 && maps::vantage() != sk.netns() {
+    if globals::vantage() != 0 && globals::vantage() != sk.netns() {
         return 0;
     }
     let mut wanted = true;
@@ -81,7 +82,7 @@ pub fn tcp_send_reset(ctx: BtfTracePointContext) -> i32 {
             || maps::config() & config_flag::ALL_ENDS != 0;
     }
     if wanted {
-        let reason = if maps::has_reset_reason() { ctx.arg::<u32>(2) } else { u32::MAX };
+        let reason = if globals::has_reset_reason() { ctx.arg::<u32>(2) } else { u32::MAX };
         queue_reset(&sk, state, reason, ctx.arg::<u64>(1) != 0);
     }
     0
@@ -150,7 +151,7 @@ pub fn refused_syn_v6(ctx: FEntryContext) -> i32 {
 fn note_refusal(skb: &Skb) {
     maps::count(tally::NO_SOCKET_RESETS);
     let netns = skb.netns();
-    if maps::vantage() != 0 && maps::vantage() != netns {
+    if globals::vantage() != 0 && globals::vantage() != netns {
         return;
     }
     let mut key = RefusalKey { local: [0; 16], peer: [0; 16], local_port: 0, peer_port: 0, seq: 0 };

@@ -13,6 +13,7 @@ use tracer_ebpf::tcp_state as s;
 use tracer_ebpf::wire::{Snapshot, Task, kind, phase, role};
 
 use crate::emit;
+use crate::globals;
 use crate::kread::{Sk, TaskRef, Tcp, socket_sk};
 use crate::maps::{self, Mark, mark_flag, owner_flag};
 
@@ -55,7 +56,7 @@ pub unsafe extern "C" fn snapshot(ctx: *const TaskFile) -> i32 {
     }
     let Some(sk) = socket_sk(socket.cast_const().cast()) else { return 0 };
     let Some(tcp) = sk.tcp() else { return 0 };
-    if maps::vantage() != 0 && maps::vantage() != sk.netns() {
+    if globals::vantage() != 0 && globals::vantage() != sk.netns() {
         return 0;
     }
     let state = sk.state();

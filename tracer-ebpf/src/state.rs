@@ -1,23 +1,17 @@
 //! `inet_sock_set_state`: where every connection begins and ends.
 
-use aya_ebpf::helpers::bpf_get_socket_cookie;
-use aya_ebpf::helpers::bpf_jiffies64;
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::debug;
 use tracer_ebpf::config::flag as config_flag;
 use tracer_ebpf::tcp_state as s;
-use tracer_ebpf::wire::{
-    Listener, SocketEnd, Task, UpstreamCounters, UpstreamKey, flag, kind, outcome, phase, role,
-};
+use tracer_ebpf::wire::{Listener, Task, kind, outcome, phase};
 
-use crate::emit;
-use crate::kread::{PF_EXITING, Sk, TaskRef, Tcp};
-use crate::maps::{self, Mark, RefusalKey, mark_flag, owner_flag};
-
-const ECONNREFUSED: u32 = 111;
-const ETIMEDOUT: u32 = 110;
+use crate::ends::{self, count_upstream};
+use crate::kread::{Sk, TaskRef};
+use crate::maps::{self, Mark, mark_flag, owner_flag};
+use crate::{emit, globals};
 
 /// `inet_sock_set_state(sk, oldstate, newstate)`, in `tcp_set_state` and its kin (net/ipv4/af_inet.c);
 /// since Linux 4.16.
@@ -32,10 +26,10 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     let Some(sk) = Sk::new(ctx.arg(0)) else { return 0 };
-    if !sk.is_tcp() || (maps::vantage() != 0 && maps::vantage() != sk.netns()) {
+    if !sk.is_tcp() || (globals::vantage() != 0 && globals::vantage() != sk.netns()) {
         return 0;
     }
-    if maps::debugging() {
+    if globals::debugging() {
         // (The verifier lets no pointer be taken apart into bytes, so the socket is named by its peer's port.)
         debug!(
             &ctx,
@@ -49,10 +43,10 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
     match (old_state, new_state) {
         (s::CLOSE, s::SYN_SENT) => opened(&sk),
         (s::SYN_SENT, s::ESTABLISHED) => established(&sk),
-        (s::SYN_SENT, _) => connect_failed(&sk, new_state),
+        (s::SYN_SENT, _) => ends::connect_failed(&sk, new_state),
         (_, s::LISTEN) => listener(&sk, true),
         (s::LISTEN, _) => listener(&sk, false),
-        _ => ended(&sk, old_state, new_state),
+        _ => ends::ended(&sk, old_state, new_state),
     }
     0
 }
@@ -106,300 +100,6 @@ fn established(sk: &Sk) {
 }
 
 #[inline(always)]
-fn connect_failed(sk: &Sk, new_state: u8) {
-    let (Some(mark), Some(tcp)) = (maps::mark(sk), sk.tcp()) else { return };
-    let err = sk.err();
-    let index = match err {
-        ECONNREFUSED => outcome::REFUSED,
-        ETIMEDOUT => outcome::TIMED_OUT,
-        // The owner gave up: after a SYN went unanswered, or before the first answer was due.
-        0 if tcp.total_retrans() > 0 => outcome::TIMED_OUT,
-        0 => outcome::ABANDONED,
-        _ => outcome::UNREACHABLE,
-    };
-    count_upstream(sk, |counters| &raw mut counters.connections[index]);
-    let netns = if err == ECONNREFUSED { refusing_netns(sk, &tcp) } else { None };
-    let queued = emit::queue::<SocketEnd>(
-        kind::SOCKET_END,
-        |record| &mut record.header,
-        |record| {
-            fill_end(record, sk, &tcp, s::SYN_SENT, new_state);
-            fill_client(record, mark);
-            if let Some(netns) = netns {
-                record.flags |= flag::REFUSED_HERE;
-                record.refused_in_netns = netns;
-            }
-        },
-    );
-    reported(sk, mark, queued);
-}
-
-/// The namespace of this host that refused the SYN of this socket, if one did.
-#[inline(always)]
-fn refusing_netns(sk: &Sk, tcp: &Tcp) -> Option<u32> {
-    let mut key = RefusalKey {
-        local: [0; 16],
-        peer: [0; 16],
-        local_port: tcp.local_port(),
-        peer_port: sk.peer_port(),
-        // `write_seq` counts the SYN already.
-        seq: tcp.write_seq().wrapping_sub(1),
-    };
-    sk.local_address(&mut key.local);
-    sk.peer_address(&mut key.peer);
-    // SAFETY: the value is one aligned u32.
-    let netns = unsafe { maps::REFUSALS.get(key) }.copied();
-    if netns.is_some() {
-        let _ = maps::REFUSALS.remove(key);
-    }
-    netns
-}
-
-/// ESTABLISHED was left, or an accepted socket was closed after its client's FIN.
-#[inline(always)]
-fn ended(sk: &Sk, old_state: u8, new_state: u8) {
-    let Some(tcp) = sk.tcp() else { return };
-    match maps::mark(sk) {
-        Some(mark) => client_ended(sk, &tcp, mark, old_state, new_state),
-        None => server_ended(sk, &tcp, old_state, new_state),
-    }
-}
-
-#[inline(always)]
-fn client_ended(sk: &Sk, tcp: &Tcp, mark: *mut Mark, old_state: u8, new_state: u8) {
-    // SAFETY: storage of a live socket; the change of state holds the socket lock.
-    let memory = unsafe { &mut *mark };
-    if old_state == s::CLOSE_WAIT {
-        // The end was judged when the peer's FIN came; what is left is our own.
-        if new_state == s::LAST_ACK {
-            count_fin(sk, memory.phase as usize, true);
-        }
-        return;
-    }
-    let fin = new_state == s::CLOSE_WAIT;
-    let phase = phase_of(tcp, memory, fin);
-    memory.phase = phase as u32;
-    match new_state {
-        s::CLOSE_WAIT => count_fin(sk, phase, false),
-        s::FIN_WAIT1 => count_fin(sk, phase, true),
-        _ => {}
-    }
-    let err = new_state == s::CLOSE && sk.err() != 0;
-    let wanted = err || phase == phase::PENDING || maps::config() & config_flag::ALL_ENDS != 0;
-    if !wanted {
-        return;
-    }
-    let queued = emit::queue::<SocketEnd>(
-        kind::SOCKET_END,
-        |record| &mut record.header,
-        |record| {
-            fill_end(record, sk, tcp, old_state, new_state);
-            fill_client(record, mark);
-            if phase == phase::PENDING {
-                record.flags |= flag::PENDING;
-            }
-        },
-    );
-    reported(sk, mark, queued);
-}
-
-/// How far the connection had come. A request is pending if something was written since the last read and
-/// nothing is unread; `write_seq` does not count our own FIN yet when ESTABLISHED is left. Of a connection that
-/// is older than the programs and has not been read since, the kernel's own times tell: it sent after it had
-/// last received (resolution 1/HZ).
-#[inline(always)]
-pub fn phase_of(tcp: &Tcp, mark: &Mark, fin: bool) -> usize {
-    let write_seq = tcp.write_seq();
-    let unread = tcp.rcv_nxt().wrapping_sub(tcp.copied_seq()).wrapping_sub(u32::from(fin));
-    let written = if mark.flags & mark_flag::MARKED != 0 {
-        mark.read_mark != write_seq
-    } else {
-        (tcp.lsndtime().wrapping_sub(tcp.lrcvtime()) as i32) > 0
-    };
-    if written && unread == 0 {
-        phase::PENDING
-    } else if mark.flags & mark_flag::PREEXISTING == 0 && mark.first_seq == write_seq {
-        phase::UNUSED
-    } else {
-        phase::ANSWERED
-    }
-}
-
-#[inline(always)]
-fn server_ended(sk: &Sk, tcp: &Tcp, old_state: u8, new_state: u8) {
-    let err = sk.err();
-    let peer_ended = new_state == s::CLOSE_WAIT || (new_state == s::CLOSE && err != 0);
-    let unanswered = unanswered(tcp, new_state == s::CLOSE_WAIT || old_state == s::CLOSE_WAIT);
-    let mut wanted = unanswered || maps::config() & config_flag::ALL_ENDS != 0;
-    if !peer_ended && old_state == s::ESTABLISHED {
-        // (After the peer's FIN the application may have read the end of the stream, which counts as a byte.)
-        let unread = tcp.rcv_nxt() != tcp.copied_seq();
-        wanted |= unread || new_state == s::CLOSE || dies_badly(sk);
-    }
-    if !wanted {
-        return;
-    }
-    emit::queue::<SocketEnd>(
-        kind::SOCKET_END,
-        |record| &mut record.header,
-        |record| {
-            fill_end(record, sk, tcp, old_state, new_state);
-            record.role = role::SERVER;
-            if unanswered {
-                record.flags |= flag::UNANSWERED;
-            }
-        },
-    );
-}
-
-/// An accepted socket owes an answer if it has received data after it had last sent some. The kernel keeps
-/// both times in jiffies, so an answer within one tick of the request counts as an answer.
-#[inline(always)]
-fn unanswered(tcp: &Tcp, fin: bool) -> bool {
-    if tcp.bytes_received() <= u64::from(fin) {
-        return false;
-    }
-    let sent_nothing = tcp.bytes_acked() <= 1 && tcp.write_seq() == tcp.snd_una();
-    sent_nothing || (tcp.lrcvtime().wrapping_sub(tcp.lsndtime()) as i32) > 0
-}
-
-/// The process that closes the socket is dying of a signal or of a status other than 0.
-#[inline(always)]
-fn dies_badly(sk: &Sk) -> bool {
-    if !sk.owned() {
-        return false;
-    }
-    let mut task = Task::default();
-    TaskRef::current().describe(&mut task);
-    task.flags & PF_EXITING != 0 && task.exit_code != 0
-}
-
-/// What both roles have in common.
-#[inline(always)]
-fn fill_end(record: &mut SocketEnd, sk: &Sk, tcp: &Tcp, old_state: u8, new_state: u8) {
-    record.skaddr = sk.address();
-    // SAFETY: `sk` is the hook's socket; the helper only reads its cookie, or makes one.
-    record.cookie = unsafe { bpf_get_socket_cookie(sk.as_ptr().cast_mut()) };
-    sk.tuple(tcp.local_port(), &mut record.tuple);
-    record.old_state = old_state;
-    record.new_state = new_state;
-    record.sk_err = sk.err();
-    record.sk_shutdown = sk.shutdown();
-    record.bytes_received = tcp.bytes_received();
-    record.bytes_acked = tcp.bytes_acked();
-    record.snd_una = tcp.snd_una();
-    record.write_seq = tcp.write_seq();
-    record.rcv_nxt = tcp.rcv_nxt();
-    record.copied_seq = tcp.copied_seq();
-    // SAFETY: the helper only reads the clock.
-    let jiffies = unsafe { bpf_jiffies64() } as u32;
-    record.lsnd_age = jiffies.wrapping_sub(tcp.lsndtime());
-    record.lrcv_age = jiffies.wrapping_sub(tcp.lrcvtime());
-    record.total_retrans = tcp.total_retrans();
-    record.srtt_us = tcp.srtt_us();
-    record.flags |= hinted(sk, new_state);
-    if sk.lingers_zero() {
-        record.flags |= flag::LINGER0;
-    }
-    if !sk.has_socket() {
-        record.flags |= flag::NO_SOCKET;
-    }
-    fill_actor(record, sk, new_state);
-}
-
-/// `current` is the actor where it holds the socket, and when a listener's closing takes the connections
-/// with it that were never accepted (their locks are free, and `current` closes the listener).
-#[inline(always)]
-fn fill_actor(record: &mut SocketEnd, sk: &Sk, new_state: u8) {
-    let orphaned = new_state == s::CLOSE
-        && record.flags & flag::NO_SOCKET != 0
-        && record.sk_shutdown == 0
-        && record.sk_err == 0;
-    if sk.owned() || orphaned {
-        record.flags |= flag::OWNED;
-        TaskRef::current().describe(&mut record.actor);
-    }
-}
-
-/// What the hooks that ran just before on this CPU have left for this socket. A hint counts only for the change
-/// of state that its hook leads to: an address is used again by the next socket.
-#[inline(always)]
-fn hinted(sk: &Sk, new_state: u8) -> u32 {
-    let Some(hints) = maps::hints() else { return 0 };
-    // SAFETY: this CPU's entry of a per-CPU array.
-    let hints = unsafe { &mut *hints };
-    let mut flags = 0;
-    if hints.rst_received == sk.address() {
-        hints.rst_received = 0;
-        if new_state == s::CLOSE && sk.err() != 0 {
-            flags |= flag::RST_RECEIVED;
-        }
-    }
-    if hints.fin == sk.address() {
-        hints.fin = 0;
-        if new_state == s::CLOSE_WAIT {
-            flags |= flag::FIN_SEEN;
-        }
-    }
-    flags
-}
-
-#[inline(always)]
-fn fill_client(record: &mut SocketEnd, mark: *mut Mark) {
-    // SAFETY: storage of a live socket.
-    let mark = unsafe { &*mark };
-    record.role = role::CLIENT;
-    record.opened_ns = mark.opened_ns;
-    record.owner = mark.owner;
-    record.first_seq = mark.first_seq;
-    record.read_mark = mark.read_mark;
-    record.retrans_mark = mark.retrans_mark;
-    record.exchanges = mark.exchanges;
-    if mark.flags & mark_flag::MARKED != 0 {
-        record.flags |= flag::MARKED;
-    }
-    if mark.flags & mark_flag::PREEXISTING != 0 {
-        record.flags |= flag::PREEXISTING;
-    }
-    if maps::owner_flags(mark.owner.tgid) & owner_flag::ACCEPTS != 0 {
-        record.flags |= flag::OWNER_ACCEPTS;
-    }
-}
-
-/// Notes that an end was queued, or counts that it was not.
-#[inline(always)]
-fn reported(sk: &Sk, mark: *mut Mark, queued: bool) {
-    if queued {
-        // SAFETY: storage of a live socket; the change of state holds the socket lock.
-        unsafe { (*mark).flags |= mark_flag::REPORTED };
-    } else {
-        count_upstream(sk, |counters| &raw mut counters.unclassified);
-    }
-}
-
-#[inline(always)]
-fn count_fin(sk: &Sk, phase: usize, sent: bool) {
-    // Four phases: the mask shows the verifier that the index stays inside.
-    let phase = phase & (phase::COUNT - 1);
-    if sent {
-        count_upstream(sk, |counters| &raw mut counters.fins_sent[phase]);
-    } else {
-        count_upstream(sk, |counters| &raw mut counters.fins_received[phase]);
-    }
-}
-
-/// Adds 1 to the counter of the socket's upstream that `which` chooses.
-#[inline(always)]
-pub fn count_upstream(sk: &Sk, which: impl FnOnce(&mut UpstreamCounters) -> *mut u64) {
-    let mut key = UpstreamKey::default();
-    sk.upstream_key(&mut key);
-    if let Some(counters) = maps::upstream(&key) {
-        // SAFETY: a map value, which stays valid while the program runs; only its address is taken.
-        maps::add(which(unsafe { &mut *counters }));
-    }
-}
-
-#[inline(always)]
 fn listener(sk: &Sk, listening: bool) {
     let Some(tcp) = sk.tcp() else { return };
     emit::queue::<Listener>(
@@ -420,5 +120,3 @@ fn listener(sk: &Sk, listening: bool) {
         },
     );
 }
-
-const _: () = assert!(phase::COUNT.is_power_of_two());

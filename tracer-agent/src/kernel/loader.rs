@@ -62,7 +62,7 @@ pub enum LoadError {
     #[error("cannot read what exists on this host: {0}")]
     Snapshot(#[from] snapshot::SnapshotError),
     #[error("cannot read the log of the programs: {0}")]
-    ProgramLog(aya_log::Error),
+    ProgramLog(std::io::Error),
     #[error("cannot watch the ring buffer: {0}")]
     Ring(std::io::Error),
 }
@@ -93,7 +93,11 @@ impl Kernel {
         let ring = Ring::new(take(&mut ebpf, "EVENTS")?).map_err(LoadError::Ring)?;
         let config = Array::try_from(take(&mut ebpf, "CONFIG")?)
             .map_err(|source| LoadError::Map { map: "CONFIG", source })?;
-        let program_log = options.debug_programs.then(|| ProgramLog::new(&mut ebpf)).transpose()?;
+        let program_log = options
+            .debug_programs
+            .then(|| ProgramLog::new(&mut ebpf))
+            .transpose()
+            .map_err(LoadError::ProgramLog)?;
         let mut kernel = Self {
             ebpf,
             layout,

@@ -6,8 +6,6 @@ use log::{Log, Metadata, Record};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::loader::LoadError;
-
 /// The reading end of the programs' log.
 pub struct ProgramLog {
     fd: AsyncFd<EbpfLogger<ToTracing>>,
@@ -17,11 +15,11 @@ pub struct ProgramLog {
 struct ToTracing;
 
 impl ProgramLog {
-    pub(super) fn new(ebpf: &mut Ebpf) -> Result<Self, LoadError> {
-        let logger = EbpfLogger::init_with_logger(ebpf, ToTracing).map_err(LoadError::ProgramLog)?;
+    pub(super) fn new(ebpf: &mut Ebpf) -> std::io::Result<Self> {
+        let logger = EbpfLogger::init_with_logger(ebpf, ToTracing).map_err(std::io::Error::other)?;
         // SAFETY: the logger owns its ring's file descriptor, which stays the same and open while it lives.
         let fd = unsafe { AsyncFd::register_with_interest(logger, Interest::READABLE) };
-        Ok(Self { fd: fd.map_err(|error| LoadError::Ring(error.into()))? })
+        Ok(Self { fd: fd? })
     }
 
     /// Waits for records and logs them.

@@ -6,20 +6,10 @@ mod here;
 mod peer;
 mod process;
 
+use super::finding::Finding;
 use super::words;
-use super::{By, Cause, Confidence, Connection, Culprit, How, Impact, Story, Verdict};
+use super::{By, Cause, Confidence, Connection, How, Impact, Story, Verdict};
 use crate::event::{Role, TcpState};
-
-/// What a rule has found.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Finding {
-    pub by: By,
-    pub cause: Cause,
-    pub impact: Impact,
-    pub confidence: Confidence,
-    pub alternatives: Vec<Cause>,
-    pub culprit: Option<Culprit>,
-}
 
 /// A named rule.
 pub struct Rule {
@@ -151,24 +141,5 @@ fn connection(story: &Story<'_>) -> Connection {
         reused: (end.role == Role::Client && end.marked && !end.preexisting).then_some(end.exchanges > 0),
         retransmits: end.retransmits,
         srtt_us: (end.srtt_us != 0).then_some(end.srtt_us),
-    }
-}
-
-impl Finding {
-    /// Proven, without a culprit.
-    fn new(by: By, cause: Cause, impact: Impact) -> Self {
-        Self { by, cause, impact, confidence: Confidence::Proven, alternatives: vec![], culprit: None }
-    }
-
-    /// Deduced; these causes remain possible.
-    fn inferred(mut self, alternatives: &[Cause]) -> Self {
-        self.confidence = Confidence::Inferred;
-        self.alternatives = alternatives.to_vec();
-        self
-    }
-
-    fn culprit(mut self, culprit: Option<Culprit>) -> Self {
-        self.culprit = culprit;
-        self
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Names that processes choose are put in as they are; `output` escapes them.
 
-use super::rules::Finding;
+use super::finding::Finding;
 use super::{By, Cause, Culprit, Impact, Story, signal_name};
 use crate::event::{Exit, Process, Role};
 

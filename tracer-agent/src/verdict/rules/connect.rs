@@ -1,7 +1,7 @@
 //! Connects that failed.
 
-use super::Finding;
 use crate::event::Role;
+use crate::verdict::finding::Finding;
 use crate::verdict::{By, Cause, Culprit, Impact, Story};
 
 const ECONNREFUSED: u32 = 111;

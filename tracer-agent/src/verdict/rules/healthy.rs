@@ -1,7 +1,7 @@
 //! Ends that harmed nobody.
 
-use super::Finding;
 use crate::event::Role;
+use crate::verdict::finding::Finding;
 use crate::verdict::{By, Cause, Impact, Story};
 
 /// A connection without data for this long was kept for the next request.

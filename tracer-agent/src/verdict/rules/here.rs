@@ -1,7 +1,7 @@
 //! Ends that this side made: the process that holds the socket, its timers, or an operator.
 
-use super::Finding;
 use crate::event::{Role, TcpState};
+use crate::verdict::finding::Finding;
 use crate::verdict::{By, Cause, Culprit, Impact, Story};
 
 /// `ECONNABORTED`, which only `tcp_abort` sets (`SOCK_DESTROY`).

@@ -1,8 +1,8 @@
 //! Ends that the peer made, while its process lives or is not to be seen.
 
-use super::Finding;
 use super::process::alive;
 use crate::event::Role;
+use crate::verdict::finding::Finding;
 use crate::verdict::{By, Cause, Culprit, Impact, Story};
 
 /// What may stand behind a FIN whose sender is not on this host.

@@ -1,7 +1,7 @@
 //! What became of the process behind the accepted end, where that end is on this host.
 
-use super::Finding;
 use crate::event::{Exit, Process, Role};
+use crate::verdict::finding::Finding;
 use crate::verdict::{By, Cause, Culprit, Impact, Story};
 
 /// The accepted end was closed by a process that was dying: the cause is its death.

@@ -1,0 +1,134 @@
+//! What this side did: the gateway, its client, an operator; and what harmed nobody.
+
+use super::*;
+
+#[test]
+fn an_owner_is_known_by_the_ports_of_its_parent() {
+    let worker = Process { parent_tgid: 500, ..process(812, "nginx") };
+    let lost = SocketEnd { owner: Some(worker), ..leg() };
+    let verdict =
+        play(false, vec![listener(true, 1, process(500, "nginx")), Event::SocketEnd(lost)]).remove(0);
+    assert_eq!(verdict.owner_listens, vec![80]);
+}
+
+#[test]
+fn the_gateway_gives_up_after_a_while() {
+    let verdict = one(&[closed_leg()]);
+    check(&verdict, By::Gateway, Cause::GatewayTimeout, Impact::RequestLost, Confidence::Proven);
+    assert_eq!(verdict.connection.since_request_ms, Some(1200.0));
+    assert!(verdict.is_news());
+}
+
+#[test]
+fn a_parting_word_before_the_close_is_no_lost_request() {
+    let goodbye = one(&[SocketEnd { lsnd_age: 0, exchanges: 1, ..closed_leg() }]);
+    check(&goodbye, By::Gateway, Cause::GatewayClosed, Impact::Unknown, Confidence::Inferred);
+    assert!(!goodbye.is_news());
+    let early = one(&[SocketEnd { lsnd_age: 5, ..closed_leg() }]);
+    check(&early, By::Gateway, Cause::GatewayClosed, Impact::RequestLost, Confidence::Inferred);
+}
+
+#[test]
+fn a_plain_client_that_gives_up_is_no_news() {
+    let verdict = one(&[SocketEnd { owner_accepts: false, ..closed_leg() }]);
+    assert!(!verdict.is_news());
+    let lost = one(&[SocketEnd { owner_accepts: false, ..leg() }]);
+    assert!(lost.is_news());
+}
+
+#[test]
+fn a_client_that_left_first_is_the_cause() {
+    let tail = SocketEnd {
+        ktime_ns: 100 * SECOND + 50_000,
+        old_state: TcpState::CloseWait,
+        new_state: TcpState::LastAck,
+        actor: Some(process(812, "nginx")),
+        ..client_leg()
+    };
+    let events = [client_leg(), closed_leg(), tail].map(Event::SocketEnd).to_vec();
+    let verdicts = play(false, events);
+    assert_eq!(verdicts.len(), 1, "one line: {verdicts:#?}");
+    check(&verdicts[0], By::Client, Cause::ClientGone, Impact::RequestLost, Confidence::Proven);
+}
+
+#[test]
+fn a_client_that_left_before_the_upstream_was_reached_is_the_cause_too() {
+    let connecting = SocketEnd {
+        opened_ns: Some(100 * SECOND - 1_200_000_000),
+        actor: Some(process(812, "nginx")),
+        ..failed_connect(0)
+    };
+    let tail = SocketEnd {
+        old_state: TcpState::CloseWait,
+        new_state: TcpState::LastAck,
+        actor: Some(process(812, "nginx")),
+        ..client_leg()
+    };
+    let verdict = play(false, [client_leg(), connecting, tail].map(Event::SocketEnd).to_vec()).remove(0);
+    check(&verdict, By::Client, Cause::ClientGone, Impact::RequestLost, Confidence::Proven);
+}
+
+#[test]
+fn a_client_of_another_request_is_not_the_cause() {
+    // It came ten seconds earlier than the upstream request.
+    let other = SocketEnd { lrcv_age: 250 * 10, ..client_leg() };
+    let tail = SocketEnd {
+        old_state: TcpState::CloseWait,
+        new_state: TcpState::LastAck,
+        actor: Some(process(812, "nginx")),
+        ..other.clone()
+    };
+    let verdicts = play(false, [other, closed_leg(), tail].map(Event::SocketEnd).to_vec());
+    assert_eq!(verdicts[0].cause, Cause::GatewayTimeout);
+}
+
+#[test]
+fn the_gateways_own_death_is_told_as_such() {
+    let verdict = one(&[SocketEnd { actor: Some(dying(812, "nginx", signalled(9))), ..closed_leg() }]);
+    check(&verdict, By::Gateway, Cause::GatewayExited, Impact::RequestLost, Confidence::Proven);
+}
+
+#[test]
+fn a_request_that_nobody_acknowledged_is_lost_on_the_way() {
+    let silent = SocketEnd { unacked: 97, retransmits: 4, retransmits_since_read: 4, ..closed_leg() };
+    let verdict = one(&[silent]);
+    check(&verdict, By::Network, Cause::PacketsLost, Impact::RequestLost, Confidence::Inferred);
+    assert_eq!(verdict.connection.since_request_ms, None, "retransmissions moved the clock");
+}
+
+#[test]
+fn an_operator_that_destroys_sockets_is_named() {
+    let destroyed = SocketEnd { new_state: TcpState::Close, sk_err: 103, actor: None, shutdown: 0, ..leg() };
+    let reset = Event::ResetSent(ResetSent {
+        ktime_ns: 100 * SECOND - 10,
+        skaddr: 0xa,
+        tuple: destroyed.tuple,
+        actor: Some(process(33, "ss")),
+        reason: Some(14),
+        state: TcpState::Established,
+        passive: false,
+    });
+    let verdict = play(false, vec![reset, Event::SocketEnd(destroyed)]).remove(0);
+    check(&verdict, By::Operator, Cause::SocketDestroyed, Impact::RequestLost, Confidence::Proven);
+    assert_eq!((verdict.culprit.map(|c| c.process.tgid), verdict.rst_reason), (Some(33), Some(14)));
+}
+
+#[test]
+fn what_harmed_nobody_is_no_news() {
+    let healthy = |end: SocketEnd| SocketEnd { pending: false, exchanges: 1, bytes_received: 500, ..end };
+    let cases = [
+        (healthy(SocketEnd { lsnd_age: 1, lrcv_age: 1, ..closed_leg() }), By::Gateway, Cause::Graceful),
+        (healthy(SocketEnd { lsnd_age: 1, lrcv_age: 1, ..leg() }), By::Upstream, Cause::Graceful),
+        (healthy(leg()), By::Upstream, Cause::IdleClose),
+        (
+            SocketEnd { pending: false, bytes_sent: 0, lsnd_age: 0, lrcv_age: 0, ..closed_leg() },
+            By::Gateway,
+            Cause::Probe,
+        ),
+    ];
+    for (end, by, cause) in cases {
+        let verdict = one(&[end]);
+        check(&verdict, by, cause, Impact::None, Confidence::Proven);
+        assert!(!verdict.is_news());
+    }
+}

@@ -1,0 +1,53 @@
+//! The frozen globals: what the agent tells the programs before they are loaded. The verifier knows their values,
+//! and prunes what they rule out.
+
+use core::ptr;
+
+use aya_ebpf::Global;
+use tracer_ebpf::offsets::Offsets;
+
+/// Offsets of kernel members, filled in by the agent before the load and frozen.
+#[unsafe(no_mangle)]
+static OFFSETS: Global<Offsets> = Global::new(Offsets::UNSET);
+
+/// Inode number of the one network namespace that is looked at; 0: all of them (`--vantage`).
+#[unsafe(no_mangle)]
+static VANTAGE: Global<u32> = Global::new(0);
+
+/// 1 if `tcp_send_reset` has a third argument, `enum sk_rst_reason` (Linux 6.10).
+#[unsafe(no_mangle)]
+static HAS_RESET_REASON: Global<u32> = Global::new(0);
+
+/// 1 if the programs may write to the agent's log (`--debug-programs`); otherwise the verifier prunes it.
+#[unsafe(no_mangle)]
+static DEBUG_PROGRAMS: Global<u32> = Global::new(0);
+
+#[inline(always)]
+pub fn debugging() -> bool {
+    DEBUG_PROGRAMS.load() != 0
+}
+
+/// One member's offset. The volatile read of a frozen global is a constant to the verifier.
+macro_rules! offset {
+    ($member:ident) => {
+        $crate::globals::offset_at(core::mem::offset_of!(tracer_ebpf::offsets::Offsets, $member))
+    };
+}
+pub(crate) use offset;
+
+/// Reads the word at `at` bytes inside `OFFSETS`.
+#[inline(always)]
+pub fn offset_at(at: usize) -> usize {
+    // SAFETY: `at` comes from `offset_of!`, so it is inside the table and aligned for its u32 fields.
+    unsafe { ptr::read_volatile((&raw const OFFSETS).cast::<u8>().add(at).cast::<u32>()) as usize }
+}
+
+#[inline(always)]
+pub fn vantage() -> u32 {
+    VANTAGE.load()
+}
+
+#[inline(always)]
+pub fn has_reset_reason() -> bool {
+    HAS_RESET_REASON.load() != 0
+}
