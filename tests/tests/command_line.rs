@@ -127,8 +127,12 @@ fn without_privileges_it_is_one_line_and_3() -> Result<()> {
     open_to_all(folder.path())?;
     let socket = folder.path().join("s.sock").to_string_lossy().into_owned();
     let listen = free_port()?.to_string();
-    let commands =
-        [&["watch", "--socket", &socket][..], &["agent", "--listen", &listen, "--socket", &socket]];
+    let commands = [
+        &["watch", "--socket", &socket][..],
+        &["agent", "--listen", &listen, "--socket", &socket],
+        &["agent", "--listen", &listen, "--socket", "/run/rstrace-of-root/rstrace.sock"],
+        &["doctor"],
+    ];
     for arguments in commands {
         let mut command = Command::new(&program);
         command.args(arguments).uid(NOBODY).gid(NOBODY).current_dir("/");

@@ -5,7 +5,7 @@ use anyhow::Context as _;
 use super::told_to_stop;
 use crate::agent::Agent;
 use crate::cli::{AgentArgs, Global};
-use crate::kernel::Options;
+use crate::kernel::{Kernel, Options};
 use crate::output::filter::Filter;
 use crate::output::http;
 use crate::output::printer::{Feed, Format, Limits, Printer};
@@ -16,6 +16,8 @@ const QUEUE: usize = 4096;
 
 /// Runs until it is told to stop.
 pub(super) async fn run(args: &AgentArgs, global: &Global) -> anyhow::Result<()> {
+    // Who may not load the programs may not use the socket's directory either; the first is the reason.
+    Kernel::supported()?;
     // Whatever may be occupied is taken before anything is loaded.
     let server = Server::bind(&args.socket)?;
     let listener = http::bind(args.listen).await?;
@@ -44,9 +46,18 @@ fn live(args: &AgentArgs, agent: &Agent) -> anyhow::Result<impl Future<Output = 
         None
     };
     let format = Format::stdout(args.json);
+    let served = (!args.json).then(|| {
+        let (listen, socket) = (args.listen, args.socket.display());
+        format!(
+            "Metrics on http://{listen}/metrics, verdicts for `rstrace watch` on {socket}. Ctrl-C ends it.\n"
+        )
+    });
     Ok(async move {
         let Some(feed) = feed else { return std::future::pending().await };
         let mut printer = Printer::stdout(format)?;
+        if let Some(text) = served {
+            printer.note(text).await?;
+        }
         printer.follow(feed, Limits::default()).await?;
         Ok(printer.finish().await?)
     })

@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use crate::cli::{Cli, Command, LogLevel};
 use crate::kernel::LoadError;
 use crate::output::printer::StreamError;
+use crate::output::socket::ClientError;
 use crate::output::write::WriteError;
 
 /// Exit codes of the contract.
@@ -59,7 +60,9 @@ fn report(error: &anyhow::Error) -> ExitCode {
     }
     let code = if error.downcast_ref::<Usage>().is_some() {
         WRONG_USAGE
-    } else if error.downcast_ref::<LoadError>().is_some_and(LoadError::is_refusal) {
+    } else if error.downcast_ref::<LoadError>().is_some_and(LoadError::is_refusal)
+        || matches!(error.downcast_ref(), Some(ClientError::NotPermitted { .. }))
+    {
         REFUSED
     } else {
         FAILED

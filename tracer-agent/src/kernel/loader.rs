@@ -81,12 +81,7 @@ impl Kernel {
     /// # Errors
     /// If the host does not support or permit it, or a required hook cannot be attached.
     pub fn load(options: &Options) -> Result<(Self, Ring, Vec<Existing>), LoadError> {
-        let support = Support::probe();
-        match support.verdict() {
-            Verdict::Supported => {}
-            Verdict::NotPermitted(line) => return Err(LoadError::NotPermitted(line)),
-            Verdict::Unsupported(line) => return Err(LoadError::Unsupported(line)),
-        }
+        let support = Self::supported()?;
         let layout = Layout::read(&support.btf)?;
         let btf = Btf::from_sys_fs()?;
         let mut ebpf = load_object(&layout, options, &btf)?;
@@ -113,6 +108,19 @@ impl Kernel {
         drop(btf);
         clock::give_memory_back();
         Ok((kernel, ring, existing))
+    }
+
+    /// Whether it is worth trying: what can be known before anything is loaded.
+    ///
+    /// # Errors
+    /// Not permitted, or a kernel that cannot do it.
+    pub fn supported() -> Result<Support, LoadError> {
+        let support = Support::probe();
+        match support.verdict() {
+            Verdict::Supported => Ok(support),
+            Verdict::NotPermitted(line) => Err(LoadError::NotPermitted(line)),
+            Verdict::Unsupported(line) => Err(LoadError::Unsupported(line)),
+        }
     }
 
     /// Attaches the hooks in order; the snapshot is read when the change of state is seen and before reads are.
