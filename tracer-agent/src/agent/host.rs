@@ -62,10 +62,12 @@ impl Names for Host {
     fn cgroup(&self, process: &Process) -> Option<String> {
         let mut seen = self.seen();
         let path = seen.cgroups.of(process)?;
-        if process.netns != 0 && process.netns != self.own_netns && seen.scopes.len() < SCOPES {
-            if let Some(container) = Container::from_cgroup(&path) {
-                seen.scopes.insert(process.netns, container.short_id().to_owned());
-            }
+        if process.netns != 0
+            && process.netns != self.own_netns
+            && seen.scopes.len() < SCOPES
+            && let Some(container) = Container::from_cgroup(&path)
+        {
+            seen.scopes.insert(process.netns, container.short_id().to_owned());
         }
         Some(path)
     }

@@ -109,10 +109,11 @@ impl Hub {
     pub fn publish(&self, verdict: &Verdict, view: &Arc<VerdictView>) {
         let inner = self.lock();
         for reader in &inner.readers {
-            if reader.filter.shows(verdict, view) && !reader.offer(view) {
-                if let Some(count) = &inner.count_dropped {
-                    count(reader.name);
-                }
+            if reader.filter.shows(verdict, view)
+                && !reader.offer(view)
+                && let Some(count) = &inner.count_dropped
+            {
+                count(reader.name);
             }
         }
     }

@@ -211,10 +211,10 @@ impl Counted {
 
     fn judged(&self, verdict: &Verdict, view: &VerdictView) {
         let age = verdict.connection.since_request_ms.map(|ms| ms / 1000.0);
-        if verdict.cause == Cause::IdleClose {
-            if let Some(age) = age {
-                self.idle_close_age.with_label_values::<&str>(&[]).observe(age);
-            }
+        if verdict.cause == Cause::IdleClose
+            && let Some(age) = age
+        {
+            self.idle_close_age.with_label_values::<&str>(&[]).observe(age);
         }
         if verdict.impact == Impact::None {
             return;
