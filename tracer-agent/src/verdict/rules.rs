@@ -45,6 +45,7 @@ pub const RULES: &[Rule] = &[
     rule("closed with the request unread", peer::closed_unread),
     rule("reset on purpose", peer::reset),
     rule("closed without a response", peer::closed),
+    rule("goodbyes crossed", healthy::goodbyes_crossed),
     rule("reset in the middle of a response", peer::reset_mid_response),
     rule("accepted socket failed its client", process::server_side),
     rule("probe", healthy::probe),

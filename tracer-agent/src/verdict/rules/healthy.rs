@@ -7,6 +7,19 @@ use crate::verdict::{By, Cause, Impact, Story};
 /// A connection without data for this long was kept for the next request.
 const KEPT_MS: f64 = 200.0;
 
+/// Bytes of the longest goodbye: TLS's close_notify (24 to 31 with today's ciphers, 53 with the old CBC ones).
+const LONGEST_GOODBYE: u32 = 53;
+
+/// Both sides wrote a few last bytes that the other never read, so the kernel of the one that closed first sent a
+/// RST: this is how TLS connections end when both close at once. Who waits for the rest of a response writes
+/// nothing, and who rejects a request sends nothing first.
+pub fn goodbyes_crossed(story: &Story<'_>) -> Option<Finding> {
+    let few = |bytes: u32| (1..=LONGEST_GOODBYE).contains(&bytes);
+    let crossed =
+        few(story.end.unread) && story.end.written_since_read.is_some_and(few) && story.end.exchanges > 0;
+    (owes_nothing(story) && story.rst_received() && crossed).then(|| harmless(story, Cause::Graceful))
+}
+
 /// Connected and closed without a byte either way: a port probe or a health check.
 pub fn probe(story: &Story<'_>) -> Option<Finding> {
     let silent = story.end.bytes_sent == 0 && story.end.bytes_received == 0;

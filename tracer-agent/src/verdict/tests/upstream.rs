@@ -104,6 +104,27 @@ fn a_control_frame_after_an_answer_is_hardly_a_request() {
 }
 
 #[test]
+fn goodbyes_that_crossed_harm_nobody() {
+    let crossed = SocketEnd {
+        pending: false,
+        bytes_received: 348,
+        exchanges: 1,
+        unread: 31,
+        written_since_read: Some(31),
+        lrcv_age: 0,
+        lsnd_age: 0,
+        ..reset_leg()
+    };
+    let verdict = one(std::slice::from_ref(&crossed));
+    check(&verdict, By::Upstream, Cause::Graceful, Impact::None, Confidence::Proven);
+    // Half a response is more than a few bytes, and its reader has written nothing since.
+    let half = one(&[SocketEnd { unread: 1200, ..crossed.clone() }]);
+    assert_eq!(half.cause, Cause::ResetMidResponse);
+    let silent = one(&[SocketEnd { written_since_read: Some(0), ..crossed }]);
+    assert_eq!(silent.cause, Cause::ResetMidResponse);
+}
+
+#[test]
 fn an_exit_after_the_close_explains_nothing() {
     let other = SocketEnd { linger0: true, new_state: TcpState::Close, ..accepted(process(7, "api")) };
     let answered =
