@@ -108,7 +108,7 @@ fn how(story: &Story<'_>) -> How {
     let end = story.end;
     if story.connecting() {
         return match end.sk_err {
-            _ if end.rst_received => How::RstReceived,
+            _ if end.rst_received || end.refused_in_netns.is_some() => How::RstReceived,
             110 => How::Timeout,
             0 if end.retransmits > 0 => How::Timeout,
             0 => How::ConnectError,

@@ -25,9 +25,12 @@ pub fn owner_died(story: &Story<'_>) -> Option<Finding> {
     })
 }
 
-/// Proven if this host's own kernel answered that no socket listens there; else a packet filter may have.
+/// Proven if this host's own kernel answered that no socket listens there; else a packet filter may have. (That
+/// answer is proof even where the hook of the RST itself was skipped, as the kernel does when a hook interrupts
+/// itself on one CPU.)
 pub fn refused(story: &Story<'_>) -> Option<Finding> {
-    if !story.connecting() || !story.end.rst_received {
+    let refused = story.end.rst_received || story.end.refused_in_netns.is_some();
+    if !story.connecting() || !refused {
         return None;
     }
     let finding = Finding::new(By::Upstream, Cause::NoListener, Impact::ConnectFailed);
@@ -42,10 +45,13 @@ pub fn refused(story: &Story<'_>) -> Option<Finding> {
     Some(finding.culprit(culprit))
 }
 
-/// A refusal without a RST is an ICMP port unreachable, which no TCP stack sends: a packet filter does.
+/// A refusal without a RST is an ICMP port unreachable, which no TCP stack sends: a packet filter does. Unless the
+/// hook of the RST was skipped.
 pub fn refused_by_icmp(story: &Story<'_>) -> Option<Finding> {
-    (story.connecting() && story.end.sk_err == ECONNREFUSED)
-        .then(|| Finding::new(By::Firewall, Cause::FirewallRejected, Impact::ConnectFailed).inferred(&[]))
+    (story.connecting() && story.end.sk_err == ECONNREFUSED).then(|| {
+        Finding::new(By::Firewall, Cause::FirewallRejected, Impact::ConnectFailed)
+            .inferred(&[Cause::NoListener])
+    })
 }
 
 pub fn unreachable(story: &Story<'_>) -> Option<Finding> {

@@ -25,6 +25,15 @@ fn failed_connects_are_told_apart() {
 }
 
 #[test]
+fn a_refusal_by_this_host_needs_no_other_witness() {
+    // The hook of the RST was skipped; the hook that saw the refusal was not.
+    let verdict = one(&[SocketEnd { refused_in_netns: Some(2), ..failed_connect(111) }]);
+    check(&verdict, By::Upstream, Cause::NoListener, Impact::ConnectFailed, Confidence::Proven);
+    let remote = one(&[failed_connect(111)]);
+    assert_eq!((remote.cause, remote.alternatives), (Cause::FirewallRejected, vec![Cause::NoListener]));
+}
+
+#[test]
 fn a_refusal_names_who_listened_last_and_how_it_ended() {
     let exit = Exit { code: Some(2), signal: None, oom: false };
     let gone = process(991, "api");
