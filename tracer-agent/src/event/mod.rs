@@ -242,16 +242,6 @@ impl std::fmt::Display for TcpState {
     }
 }
 
-// === impl Tuple ===
-
-impl Tuple {
-    /// Same connection, seen from the other end. The namespaces may differ, and NAT is not undone.
-    #[must_use]
-    pub fn mirrors(&self, other: &Self) -> bool {
-        self.local == other.peer && self.peer == other.local
-    }
-}
-
 /// Spells an IPv4-mapped IPv6 address as IPv4.
 #[must_use]
 pub fn unmapped(address: [u8; 16]) -> IpAddr {

@@ -17,15 +17,6 @@ pub fn wall_offset_ns() -> i64 {
     wall_ns.saturating_sub(i64::try_from(monotonic_ns()).unwrap_or(0))
 }
 
-/// Boot time minus monotonic time, nanoseconds: what the host has slept.
-#[must_use]
-pub fn slept_ns() -> u64 {
-    let boot = clock_gettime(ClockId::Boottime);
-    let boot_ns =
-        u64::try_from(boot.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(boot.tv_nsec).unwrap_or(0);
-    boot_ns.saturating_sub(monotonic_ns())
-}
-
 /// CONFIG_HZ: the coarse clocks advance once a tick, and their resolution says so.
 #[must_use]
 pub fn jiffies_per_second() -> u32 {

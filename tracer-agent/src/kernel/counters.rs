@@ -5,7 +5,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _};
 
 use aya::maps::{HashMap, MapError, PerCpuArray};
 use thiserror::Error;
-use tracer_ebpf::wire::{UPSTREAM_WORDS, UpstreamCounters, UpstreamKey, kind, tally};
+use tracer_ebpf::wire::{UPSTREAM_WORDS, UpstreamCounters, UpstreamKey, tally};
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
 use super::loader::Kernel;
@@ -35,31 +35,6 @@ pub struct ProgramRun {
 pub struct CountersError {
     map: &'static str,
     source: MapError,
-}
-
-impl Counters {
-    /// Records lost of a kind: the ring was full.
-    #[must_use]
-    pub fn lost(&self, kind: u16) -> u64 {
-        self.at(tally::LOST + u32::from(kind))
-    }
-
-    /// Records queued of a kind.
-    #[must_use]
-    pub fn queued(&self, kind: u16) -> u64 {
-        self.at(tally::QUEUED + u32::from(kind))
-    }
-
-    /// Records lost of all kinds.
-    #[must_use]
-    pub fn lost_total(&self) -> u64 {
-        (0..kind::COUNT).map(|k| self.at(tally::LOST + k)).sum()
-    }
-
-    #[must_use]
-    pub fn at(&self, index: u32) -> u64 {
-        self.tally.get(index as usize).copied().unwrap_or(0)
-    }
 }
 
 impl Kernel {

@@ -255,7 +255,11 @@ fn ending(story: &Story<'_>) -> String {
         "{} to {}{errno}{}",
         end.old_state,
         end.new_state,
-        if end.rst_received { ", RST received" } else { "" }
+        match (end.rst_received, end.fin_seen) {
+            (true, _) => ", RST received",
+            (false, true) => ", FIN seen by tcp_fin",
+            (false, false) => "",
+        }
     )
 }
 
