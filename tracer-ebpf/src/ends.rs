@@ -3,7 +3,7 @@
 use aya_ebpf::helpers::{bpf_get_socket_cookie, bpf_jiffies64};
 use tracer_ebpf::config::flag as config_flag;
 use tracer_ebpf::tcp_state as s;
-use tracer_ebpf::wire::{SocketEnd, Task, UpstreamCounters, UpstreamKey, flag, kind, outcome, phase, role};
+use tracer_ebpf::wire::{SocketEnd, UpstreamCounters, UpstreamKey, flag, kind, outcome, phase, role};
 
 use crate::emit;
 use crate::kread::{PF_EXITING, Sk, TaskRef, Tcp};
@@ -173,12 +173,8 @@ fn unanswered(tcp: &Tcp, fin: bool) -> bool {
 /// The process that closes the socket is dying of a signal or of a status other than 0.
 #[inline(always)]
 fn dies_badly(sk: &Sk) -> bool {
-    if !sk.owned() {
-        return false;
-    }
-    let mut task = Task::default();
-    TaskRef::current().describe(&mut task);
-    task.flags & PF_EXITING != 0 && task.exit_code != 0
+    let current = TaskRef::current();
+    sk.owned() && current.flags() & PF_EXITING != 0 && current.exit_code() != 0
 }
 
 /// What both roles have in common.

@@ -42,9 +42,10 @@ pub fn offset_at(at: usize) -> usize {
     unsafe { ptr::read_volatile((&raw const OFFSETS).cast::<u8>().add(at).cast::<u32>()) as usize }
 }
 
+/// Outside the one namespace that is looked at. Without `--vantage` nothing is, and the namespace is not read.
 #[inline(always)]
-pub fn vantage() -> u32 {
-    VANTAGE.load()
+pub fn outside(netns: impl FnOnce() -> u32) -> bool {
+    VANTAGE.load() != 0 && VANTAGE.load() != netns()
 }
 
 #[inline(always)]

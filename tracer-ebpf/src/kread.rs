@@ -237,6 +237,12 @@ impl TaskRef {
         load!(self.0, task_flags as u32)
     }
 
+    /// As wait(2) packs it; 0 while the task lives.
+    #[inline(always)]
+    pub fn exit_code(&self) -> u32 {
+        load!(self.0, task_exit_code as u32)
+    }
+
     /// Threads of the process that have not gone yet; 0 in `sched_process_exit` of the last.
     #[inline(always)]
     pub fn live_threads(&self) -> u32 {
@@ -264,7 +270,7 @@ impl TaskRef {
         let parent = load!(leader, task_real_parent as Raw);
         into.tgid = self.tgid();
         into.flags = self.flags();
-        into.exit_code = load!(self.0, task_exit_code as u32);
+        into.exit_code = self.exit_code();
         into.start_boottime = load!(leader, task_start_boottime as u64);
         into.parent_tgid = load!(parent, task_tgid as u32);
         into.cgroup_id = self.cgroup_id();

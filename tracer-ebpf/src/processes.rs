@@ -35,7 +35,7 @@ const DELIVERED: i32 = 0;
 #[btf_tracepoint(function = "sched_process_exit")]
 pub fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
     let Some(task) = TaskRef::new(ctx.arg(0)) else { return 0 };
-    if task.live_threads() != 0 || maps::owner_flags(task.tgid()) == 0 || outside(&task) {
+    if task.live_threads() != 0 || maps::owner_flags(task.tgid()) == 0 || globals::outside(|| task.netns()) {
         return 0;
     }
     emit::queue::<ProcessExit>(
@@ -59,7 +59,7 @@ pub fn signal_generate(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     let Some(target) = TaskRef::new(ctx.arg(2)) else { return 0 };
-    if outside(&target) {
+    if globals::outside(|| target.netns()) {
         return 0;
     }
     let info = ctx.arg::<u64>(1);
@@ -86,7 +86,7 @@ pub fn signal_generate(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "mark_victim")]
 pub fn mark_victim(ctx: BtfTracePointContext) -> i32 {
     let Some(task) = TaskRef::new(ctx.arg(0)) else { return 0 };
-    if !outside(&task) {
+    if !globals::outside(|| task.netns()) {
         emit::queue::<OomVictim>(
             kind::OOM_VICTIM,
             |record| &mut record.header,
@@ -94,10 +94,4 @@ pub fn mark_victim(ctx: BtfTracePointContext) -> i32 {
         );
     }
     0
-}
-
-/// Outside the one namespace that is looked at.
-#[inline(always)]
-fn outside(task: &TaskRef) -> bool {
-    globals::vantage() != 0 && globals::vantage() != task.netns()
 }

@@ -35,7 +35,7 @@ pub fn tcp_receive_reset(ctx: BtfTracePointContext) -> i32 {
     if matches!(state, s::FIN_WAIT1 | s::FIN_WAIT2) && sk.shutdown() & RCV_SHUTDOWN != 0 {
         return 0;
     }
-    if globals::vantage() != 0 && globals::vantage() != sk.netns() {
+    if globals::outside(|| sk.netns()) {
         return 0;
     }
     if matches!(state, s::SYN_SENT | s::ESTABLISHED)
@@ -68,7 +68,7 @@ pub fn tcp_send_reset(ctx: BtfTracePointContext) -> i32 {
     if matches!(state, 0 | s::TIME_WAIT | s::NEW_SYN_RECV | s::LISTEN) {
         return 0;
     }
-    if globals::vantage() != 0 && globals::vantage() != sk.netns() {
+    if globals::outside(|| sk.netns()) {
         return 0;
     }
     let mut wanted = true;
@@ -115,12 +115,7 @@ fn queue_reset(sk: &Sk, state: u8, reason: u32, passive: bool) {
 /// without it a refusal by this host cannot be told from one by a packet filter.
 #[btf_tracepoint(function = "tcp_send_reset")]
 pub fn refused_syn(ctx: BtfTracePointContext) -> i32 {
-    if ctx.arg::<u64>(0) == 0
-        && let Some(skb) = Skb::new(ctx.arg::<*const c_void>(1))
-    {
-        note_refusal(&skb);
-    }
-    0
+    answered_without_socket(ctx.arg(0), ctx.arg(1))
 }
 
 /// `tcp_v4_send_reset(sk, skb)` (net/ipv4/tcp_ipv4.c) by fentry, for kernels before 6.10, whose tracepoint
@@ -128,19 +123,20 @@ pub fn refused_syn(ctx: BtfTracePointContext) -> i32 {
 /// answer; only SYNs are taken.
 #[fentry(function = "tcp_v4_send_reset")]
 pub fn refused_syn_v4(ctx: FEntryContext) -> i32 {
-    if ctx.arg::<u64>(0) == 0
-        && let Some(skb) = Skb::new(ctx.arg::<*const c_void>(1))
-    {
-        note_refusal(&skb);
-    }
-    0
+    answered_without_socket(ctx.arg(0), ctx.arg(1))
 }
 
 /// `tcp_v6_send_reset(sk, skb)` (net/ipv6/tcp_ipv6.c); see [`refused_syn_v4`].
 #[fentry(function = "tcp_v6_send_reset")]
 pub fn refused_syn_v6(ctx: FEntryContext) -> i32 {
-    if ctx.arg::<u64>(0) == 0
-        && let Some(skb) = Skb::new(ctx.arg::<*const c_void>(1))
+    answered_without_socket(ctx.arg(0), ctx.arg(1))
+}
+
+/// `sk` and `skb` as the three hooks above get them.
+#[inline(always)]
+fn answered_without_socket(sk: u64, skb: *const c_void) -> i32 {
+    if sk == 0
+        && let Some(skb) = Skb::new(skb)
     {
         note_refusal(&skb);
     }
@@ -151,7 +147,7 @@ pub fn refused_syn_v6(ctx: FEntryContext) -> i32 {
 fn note_refusal(skb: &Skb) {
     maps::count(tally::NO_SOCKET_RESETS);
     let netns = skb.netns();
-    if globals::vantage() != 0 && globals::vantage() != netns {
+    if globals::outside(|| netns) {
         return;
     }
     let mut key = RefusalKey { local: [0; 16], peer: [0; 16], local_port: 0, peer_port: 0, seq: 0 };

@@ -56,7 +56,7 @@ pub unsafe extern "C" fn snapshot(ctx: *const TaskFile) -> i32 {
     }
     let Some(sk) = socket_sk(socket.cast_const().cast()) else { return 0 };
     let Some(tcp) = sk.tcp() else { return 0 };
-    if globals::vantage() != 0 && globals::vantage() != sk.netns() {
+    if globals::outside(|| sk.netns()) {
         return 0;
     }
     let state = sk.state();

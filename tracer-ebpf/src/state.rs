@@ -26,7 +26,7 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     let Some(sk) = Sk::new(ctx.arg(0)) else { return 0 };
-    if !sk.is_tcp() || (globals::vantage() != 0 && globals::vantage() != sk.netns()) {
+    if !sk.is_tcp() || globals::outside(|| sk.netns()) {
         return 0;
     }
     if globals::debugging() {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::hash::Hash;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -30,10 +31,7 @@ impl Cgroups {
         }
         let living = fs::read_to_string(format!("/proc/{}/cgroup", process.tgid)).ok();
         let path = living.as_deref().and_then(parse).or_else(|| self.by_id(process.cgroup_id))?;
-        if self.processes.len() >= CAPACITY {
-            self.processes.clear();
-        }
-        self.processes.insert(key, path.clone());
+        remember(&mut self.processes, key, path.clone());
         Some(path)
     }
 
@@ -46,16 +44,17 @@ impl Cgroups {
         }
         let found =
             ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].iter().find_map(|root| search(Path::new(root), id));
-        self.remember(id, found.clone());
+        remember(&mut self.paths, id, found.clone());
         found
     }
+}
 
-    fn remember(&mut self, id: u64, path: Option<String>) {
-        if self.paths.len() >= CAPACITY {
-            self.paths.clear();
-        }
-        self.paths.insert(id, path);
+/// Adds an entry; a full table begins anew.
+fn remember<K: Eq + Hash, V>(table: &mut HashMap<K, V>, key: K, value: V) {
+    if table.len() >= CAPACITY {
+        table.clear();
     }
+    table.insert(key, value);
 }
 
 /// The path in `/proc/PID/cgroup` (cgroups(7)): the default hierarchy's, else the memory controller's.

@@ -6,6 +6,7 @@
 mod cause;
 #[cfg(test)]
 mod causes_doc;
+mod errno;
 mod finding;
 mod rules;
 mod signal;

@@ -6,6 +6,7 @@ mod here;
 mod peer;
 mod process;
 
+use super::errno::{ECONNABORTED, ETIMEDOUT};
 use super::finding::Finding;
 use super::words;
 use super::{By, Cause, Confidence, Connection, How, Impact, Story, Verdict};
@@ -109,7 +110,7 @@ fn how(story: &Story<'_>) -> How {
     if story.connecting() {
         return match end.sk_err {
             _ if end.rst_received || end.refused_in_netns.is_some() => How::RstReceived,
-            110 => How::Timeout,
+            ETIMEDOUT => How::Timeout,
             0 if end.retransmits > 0 => How::Timeout,
             0 => How::ConnectError,
             _ => How::Icmp,
@@ -119,8 +120,8 @@ fn how(story: &Story<'_>) -> How {
         _ if end.rst_received => How::RstReceived,
         TcpState::CloseWait => How::FinReceived,
         TcpState::FinWait1 => How::FinSent,
-        _ if end.sk_err == 110 => How::Timeout,
-        _ if matches!(end.sk_err, 0 | 103) => How::RstSent,
+        _ if end.sk_err == ETIMEDOUT => How::Timeout,
+        _ if matches!(end.sk_err, 0 | ECONNABORTED) => How::RstSent,
         _ => How::SyscallError,
     }
 }

@@ -1,11 +1,9 @@
 //! Connects that failed.
 
 use crate::event::Role;
+use crate::verdict::errno::{ECONNREFUSED, ETIMEDOUT};
 use crate::verdict::finding::Finding;
 use crate::verdict::{By, Cause, Culprit, Impact, Story};
-
-const ECONNREFUSED: u32 = 111;
-const ETIMEDOUT: u32 = 110;
 
 /// connect(2) found no local port: there was a SYN_SENT, and never a tuple.
 pub fn no_local_port(story: &Story<'_>) -> Option<Finding> {

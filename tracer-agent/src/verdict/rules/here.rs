@@ -1,12 +1,10 @@
 //! Ends that this side made: the process that holds the socket, its timers, or an operator.
 
 use crate::event::{Role, TcpState};
+use crate::verdict::errno::{ECONNABORTED, ETIMEDOUT};
 use crate::verdict::finding::Finding;
 use crate::verdict::{By, Cause, Culprit, Impact, Story};
 
-/// `ECONNABORTED`, which only `tcp_abort` sets (`SOCK_DESTROY`).
-const ECONNABORTED: u32 = 103;
-const ETIMEDOUT: u32 = 110;
 /// Nobody configures a response timeout below this: what is closed earlier was closed for another reason.
 const SHORTEST_TIMEOUT_MS: f64 = 100.0;
 /// Jiffies between a parting word and the close, at most: the same system call or the next one.
