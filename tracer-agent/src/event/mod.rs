@@ -2,17 +2,22 @@
 //!
 //! Sits between `kernel` (bytes from the ring) and `table` (what is remembered of them). Holds no state and
 //! reads no clock; times are `CLOCK_MONOTONIC` nanoseconds as the programs wrote them.
+//!
+//! Recordings hold these types as they are: a field that is added later carries `#[serde(default)]`, so that older
+//! recordings can still be read.
 
 mod decode;
 mod task;
 
 use std::net::{IpAddr, SocketAddr};
 
+use serde::{Deserialize, Serialize};
+
 pub use decode::{DecodeError, decode};
 pub use task::{Exit, Process};
 
 /// The four-tuple of a socket, seen from it, and its network namespace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Tuple {
     /// IPv4-mapped addresses are unmapped, so that both ends of a connection spell it alike.
     pub local: SocketAddr,
@@ -22,7 +27,8 @@ pub struct Tuple {
 }
 
 /// Which end of a connection a socket is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Role {
     /// It connected.
     Client,
@@ -31,7 +37,8 @@ pub enum Role {
 }
 
 /// TCP socket states that a record can carry, by the kernel's names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum TcpState {
     Established,
     SynSent,
@@ -49,7 +56,7 @@ pub enum TcpState {
 }
 
 /// A socket left ESTABLISHED or SYN_SENT, or an accepted one was closed after its client had left.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SocketEnd {
     pub ktime_ns: u64,
     pub skaddr: u64,
@@ -106,7 +113,7 @@ pub struct SocketEnd {
 }
 
 /// `tcp_send_reset` fired for a socket of this host.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResetSent {
     pub ktime_ns: u64,
     pub skaddr: u64,
@@ -120,7 +127,7 @@ pub struct ResetSent {
 }
 
 /// A socket began or ceased to listen.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListenerChange {
     pub ktime_ns: u64,
     pub skaddr: u64,
@@ -133,14 +140,14 @@ pub struct ListenerChange {
 }
 
 /// The last thread of a process that owned sockets is going.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessExit {
     pub ktime_ns: u64,
     pub process: Process,
 }
 
 /// A signal that ends most programs was generated.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignalSent {
     pub ktime_ns: u64,
     pub target: Process,
@@ -152,14 +159,14 @@ pub struct SignalSent {
 }
 
 /// The OOM killer chose a process.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OomVictim {
     pub ktime_ns: u64,
     pub process: Process,
 }
 
 /// A socket that existed before the start.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Existing {
     pub ktime_ns: u64,
     pub skaddr: u64,
@@ -171,7 +178,8 @@ pub struct Existing {
 }
 
 /// Everything that enters the tables.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Event {
     SocketEnd(SocketEnd),
     ResetSent(ResetSent),

@@ -1,7 +1,9 @@
 //! A process as the programs describe it, and how it ended.
 
+use serde::{Deserialize, Serialize};
+
 /// A process, named by tgid and start time, so that a wrapped pid is another process.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Process {
     pub tgid: u32,
     pub parent_tgid: u32,
@@ -19,7 +21,7 @@ pub struct Process {
 }
 
 /// How a process ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Exit {
     /// Status given to `exit`, if it ended by itself.
     pub code: Option<u8>,

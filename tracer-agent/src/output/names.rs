@@ -6,7 +6,6 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::event::Role;
 use crate::verdict::{By, Cause, Confidence, How, Impact};
 
 /// A word that is in none of the closed lists.
@@ -53,25 +52,6 @@ spelled! {
     Impact is "impact",
     Confidence is "confidence",
     How is "way to end",
-}
-
-impl Serialize for Role {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(match self {
-            Self::Client => "client",
-            Self::Server => "server",
-        })
-    }
-}
-
-impl<'de> Deserialize<'de> for Role {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match String::deserialize(deserializer)?.as_str() {
-            "client" => Ok(Self::Client),
-            "server" => Ok(Self::Server),
-            other => Err(de::Error::unknown_variant(other, &["client", "server"])),
-        }
-    }
 }
 
 #[cfg(test)]
