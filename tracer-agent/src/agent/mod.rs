@@ -3,6 +3,7 @@
 //! It joins the rooms and has no opinions: loading is `kernel`'s, remembering `table`'s, judging `verdict`'s,
 //! spelling `output`'s.
 
+mod core;
 mod host;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,16 +11,16 @@ use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::event::{DecodeError, Event, SocketEnd};
+use crate::event::{DecodeError, Event};
 use crate::kernel::{self, Kernel, LoadError, Options, ProgramLog, Ring, RingError, clock};
 use crate::output::http::Health;
 use crate::output::hub::Hub;
 use crate::output::metrics::{Metrics, TableUse};
 use crate::output::view::HookView;
 use crate::output::{Origin, Ready, Sink, VerdictView};
-use crate::table::{Settings, Tables};
-use crate::verdict::{Story, judge};
+use crate::table::Settings;
 
+pub use self::core::{Core, Input};
 pub use host::Host;
 
 /// Between two looks at what has expired, and two signs of life.
@@ -28,12 +29,11 @@ const TICK: Duration = Duration::from_secs(1);
 /// The loaded programs and all that works with them.
 pub struct Agent {
     ring: Ring,
-    tables: Tables,
+    core: Core,
     host: Arc<Host>,
     metrics: Arc<Metrics>,
     hub: Hub,
     health: Arc<Health>,
-    origin: Origin,
     program_log: Option<ProgramLog>,
 }
 
@@ -46,10 +46,6 @@ impl Agent {
         let (mut kernel, ring, existing) = Kernel::load(options)?;
         let program_log = kernel.take_program_log();
         let settings = Settings { hz: kernel.hz, vantage: kernel.vantage().is_some() };
-        let mut tables = Tables::new(settings);
-        for socket in existing {
-            tables.apply(Event::Existing(socket));
-        }
         let kernel = Arc::new(Mutex::new(kernel));
         let host = Arc::new(Host::new(Arc::clone(&kernel)));
         let metrics = Arc::new(Metrics::default());
@@ -58,7 +54,12 @@ impl Agent {
         let health = Arc::new(Health::default());
         health.set_ready();
         let origin = Origin { host: host.name().to_owned(), clock_offset_ns: clock::wall_offset_ns() };
-        Ok(Self { ring, tables, host, metrics, hub, health, origin, program_log })
+        let core = Core::new(settings, origin);
+        let mut agent = Self { ring, core, host, metrics, hub, health, program_log };
+        for socket in existing {
+            agent.input(Input::Event(Event::Existing(socket)));
+        }
+        Ok(agent)
     }
 
     #[must_use]
@@ -131,21 +132,19 @@ impl Agent {
         if let Event::ProcessExit(exit) = &event {
             self.metrics.exited(&exit.process);
         }
-        if let Some(end) = self.tables.apply(event) {
-            self.judge(&end);
-        }
+        self.input(Input::Event(event));
     }
 
     fn settle(&mut self) {
-        let now = clock::monotonic_ns();
-        while let Some(end) = self.tables.settled(now) {
-            self.judge(&end);
+        let now_ns = clock::monotonic_ns();
+        while self.core.next_due().is_some_and(|due| due <= now_ns) {
+            self.input(Input::Settle { now_ns });
         }
     }
 
-    fn judge(&mut self, end: &SocketEnd) {
-        let Some(verdict) = Story::gather(&self.tables, end).and_then(|story| judge(&story)) else { return };
-        let view = Arc::new(VerdictView::new(&verdict, &*self.host, &self.origin));
+    fn input(&mut self, input: Input) {
+        let Some(verdict) = self.core.take(input) else { return };
+        let view = Arc::new(VerdictView::new(&verdict, &*self.host, self.core.origin()));
         self.metrics.deliver(&verdict, &view);
         self.hub.deliver(&verdict, &view);
     }
@@ -153,16 +152,14 @@ impl Agent {
     /// When the next ended connection has waited long enough.
     fn due(&self) -> Instant {
         let now = clock::monotonic_ns();
-        let wait = self.tables.next_due().map_or(TICK, |due| Duration::from_nanos(due.saturating_sub(now)));
+        let wait = self.core.next_due().map_or(TICK, |due| Duration::from_nanos(due.saturating_sub(now)));
         Instant::now() + wait
     }
 
     fn housekeeping(&mut self) {
         self.health.tick();
-        // The wall clock may have been stepped.
-        self.origin.clock_offset_ns = clock::wall_offset_ns();
-        self.tables.expire(clock::monotonic_ns());
-        for fill in self.tables.fills() {
+        self.input(Input::Tick { now_ns: clock::monotonic_ns(), clock_offset_ns: clock::wall_offset_ns() });
+        for fill in self.core.fills() {
             let table_use = TableUse {
                 entries: fill.entries as u64,
                 capacity: fill.capacity as u64,

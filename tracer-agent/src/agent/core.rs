@@ -1,0 +1,70 @@
+//! The pure core as one machine: inputs go in, verdicts come out.
+//!
+//! Everything that can change what is said passes through [`Core::take`], in one order. So a recording of the inputs
+//! gives the same verdicts again, and the agent and a replay cannot differ: both are this.
+
+use crate::event::{Event, SocketEnd};
+use crate::output::Origin;
+use crate::table::{Fill, Settings, Tables};
+use crate::verdict::{Story, Verdict, judge};
+
+/// What happens to the core. Times are `CLOCK_MONOTONIC` nanoseconds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "one at a time, and nearly all of them are events")]
+pub enum Input {
+    /// The kernel saw something.
+    Event(Event),
+    /// The next ended connection that is due has waited for its story until now.
+    Settle { now_ns: u64 },
+    /// Time passes, about once a second; the wall clock may have been stepped.
+    Tick { now_ns: u64, clock_offset_ns: i64 },
+}
+
+/// The tables, the rules, and the clock on which verdicts are told.
+#[derive(Clone, Debug)]
+pub struct Core {
+    tables: Tables,
+    origin: Origin,
+}
+
+impl Core {
+    #[must_use]
+    pub fn new(settings: Settings, origin: Origin) -> Self {
+        Self { tables: Tables::new(settings), origin }
+    }
+
+    /// Takes an input in; one input gives one verdict at most.
+    pub fn take(&mut self, input: Input) -> Option<Verdict> {
+        let end = match input {
+            Input::Event(event) => self.tables.apply(event),
+            Input::Settle { now_ns } => self.tables.settled(now_ns),
+            Input::Tick { now_ns, clock_offset_ns } => {
+                self.origin.clock_offset_ns = clock_offset_ns;
+                self.tables.expire(now_ns);
+                None
+            }
+        };
+        self.judge(&end?)
+    }
+
+    /// When [`Input::Settle`] next has something to judge.
+    #[must_use]
+    pub fn next_due(&self) -> Option<u64> {
+        self.tables.next_due()
+    }
+
+    #[must_use]
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// How full each table is.
+    #[must_use]
+    pub fn fills(&self) -> Vec<Fill> {
+        self.tables.fills()
+    }
+
+    fn judge(&self, end: &SocketEnd) -> Option<Verdict> {
+        Story::gather(&self.tables, end).and_then(|story| judge(&story))
+    }
+}
