@@ -185,6 +185,21 @@ fn doctor_names_each_hook() -> Result<()> {
 }
 
 #[test]
+fn groups_of_hooks_are_on_only_where_they_are_asked_for() -> Result<()> {
+    let agent = Agent::start(false)?;
+    let socket = agent.socket().display().to_string();
+    let ended = rstrace(&["watch", "--socket", &socket, "--with", "unix", "--duration", "1s"])?;
+    ensure!(ended.code == Some(1), "ended with {:?}: {}", ended.code, ended.stderr);
+    one_line_naming(&ended, "rstrace agent --with unix")?;
+    let ready = Agent::watch(&["--duration", "1s"])?.ready;
+    ensure!(ready["groups"] == serde_json::json!([]), "groups without --with: {ready}");
+    let ready = Agent::watch(&["--duration", "1s", "--with", "all"])?.ready;
+    let all = serde_json::json!(["connect-errors", "unix", "dns"]);
+    ensure!(ready["groups"] == all, "not all groups with --with all: {ready}");
+    Ok(())
+}
+
+#[test]
 fn demo_shows_a_verdict_for_each_break_within_15_s() -> Result<()> {
     let start = Instant::now();
     let ended = run_within(Command::new(binary()?).arg("demo"), Duration::from_secs(15))?;

@@ -12,6 +12,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use jiff::SignedDuration;
 
+use crate::kernel::Groups;
 use crate::output::filter::{Filter, GatewayFilter, UpstreamFilter};
 use crate::output::printer::Limits;
 use crate::output::{http, socket};
@@ -84,6 +85,18 @@ pub struct AgentArgs {
     /// Treat this process as a gateway, by its command, cgroup or listening port; may be repeated
     #[arg(long, value_name = "COMM|CGROUP|PORT")]
     pub gateway: Vec<GatewayFilter>,
+
+    #[command(flatten)]
+    pub with: WithArgs,
+}
+
+/// The optional groups of hooks.
+#[derive(Debug, Default, Args)]
+pub struct WithArgs {
+    /// Optional groups of hooks, which cost more than the others: unix, dns, connect-errors or all (`rstrace
+    /// doctor` describes them)
+    #[arg(long = "with", value_name = "GROUPS", value_delimiter = ',')]
+    groups: Vec<Groups>,
 }
 
 #[derive(Debug, Args)]
@@ -109,6 +122,9 @@ pub struct WatchArgs {
     #[arg(long, value_name = "PATH", env = "RSTRACE_SOCKET", default_value = socket::DEFAULT_PATH)]
     pub socket: PathBuf,
 
+    #[command(flatten)]
+    pub with: WithArgs,
+
     // Last, since its heading stands above whatever follows.
     #[command(flatten)]
     pub filter: FilterArgs,
@@ -122,8 +138,9 @@ pub struct FilterArgs {
     #[arg(long)]
     pub all: bool,
 
-    /// Only connections to this upstream: an address, address and port, or network
-    #[arg(long, value_name = "ADDR[:PORT]|CIDR", value_delimiter = ',')]
+    /// Only connections to this upstream: an address, address and port, network, unix:/path or
+    /// dns:name
+    #[arg(long, value_name = "ADDR[:PORT]|CIDR|unix:PATH|dns:NAME", value_delimiter = ',')]
     pub upstream: Vec<UpstreamFilter>,
 
     /// Only those that this side ended: upstream, gateway, client, firewall, network, operator, unknown
@@ -210,7 +227,15 @@ pub enum WordError {
     LogLevel,
 }
 
-// === impl WatchArgs, FilterArgs ===
+// === impl WithArgs, WatchArgs, FilterArgs ===
+
+impl WithArgs {
+    /// All that were asked for.
+    #[must_use]
+    pub fn groups(&self) -> Groups {
+        self.groups.iter().copied().collect()
+    }
+}
 
 impl WatchArgs {
     #[must_use]

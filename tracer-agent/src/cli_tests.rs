@@ -48,6 +48,15 @@ fn watch_takes_lists_and_repeated_options() {
 }
 
 #[test]
+fn groups_of_hooks_are_a_list() {
+    let args = watch("rstrace watch --with unix,dns --with connect-errors");
+    assert_eq!(args.with.groups(), Groups::all());
+    assert_eq!(watch("rstrace watch").with.groups(), Groups::default());
+    let Command::Agent(args) = parse("rstrace agent --with unix").unwrap() else { panic!("no agent") };
+    assert_eq!(args.with.groups().to_string(), "unix");
+}
+
+#[test]
 fn global_options_stand_anywhere() {
     let cli = Cli::try_parse_from(["rstrace", "watch", "--log", "debug", "--debug-programs"]).unwrap();
     assert_eq!(cli.global.log, LogLevel(Some(tracing::Level::DEBUG)));
@@ -57,7 +66,9 @@ fn global_options_stand_anywhere() {
 #[test]
 fn wrong_usage_ends_with_2_and_says_what_is_right() {
     for (line, hint) in [
-        ("rstrace watch --upstream web-1", "`web-1` is no address"),
+        ("rstrace watch --upstream web-1", "`web-1` is no upstream"),
+        ("rstrace watch --upstream unix:", "unix:/run/api.sock"),
+        ("rstrace watch --with tls", "`tls` is no group of hooks: unix, dns, connect-errors and all are"),
         ("rstrace watch --upstream 10.0.0.0/40", "has at most 32 bits"),
         ("rstrace watch --cause bad_luck", "`bad_luck` is no cause: one of no_listener"),
         ("rstrace watch --by me", "one of upstream, gateway, client"),

@@ -13,6 +13,13 @@ pub mod flag {
     pub const ATTACHED: u32 = 1 << 2;
 }
 
+/// Bits of the frozen global `GROUPS`: the optional groups of hooks that were asked for. `core` needs none.
+pub mod group {
+    pub const CONNECT_ERRORS: u32 = 1 << 0;
+    pub const UNIX: u32 = 1 << 1;
+    pub const DNS: u32 = 1 << 2;
+}
+
 /// Sizes of the kernel maps. Each is a bound that the agent shows on /metrics.
 pub mod limit {
     /// Upstreams counted apart; the next ones are counted under the all-zero key.

@@ -3,10 +3,10 @@
 //! Everything that can change what is said passes through [`Core::take`], in one order. So a recording of the inputs
 //! gives the same verdicts again, and the agent and a replay cannot differ: both are this.
 
-use crate::event::{Event, SocketEnd};
+use crate::event::Event;
 use crate::output::Origin;
 use crate::table::{Fill, Settings, Tables};
-use crate::verdict::{Story, Verdict, judge};
+use crate::verdict::{self, Verdict};
 
 /// What happens to the core. Times are `CLOCK_MONOTONIC` nanoseconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +35,7 @@ impl Core {
 
     /// Takes an input in; one input gives one verdict at most.
     pub fn take(&mut self, input: Input) -> Option<Verdict> {
-        let end = match input {
+        let ended = match input {
             Input::Event(event) => self.tables.apply(event),
             Input::Settle { now_ns } => self.tables.settled(now_ns),
             Input::Tick { now_ns, clock_offset_ns } => {
@@ -44,7 +44,7 @@ impl Core {
                 None
             }
         };
-        self.judge(&end?)
+        verdict::of(&self.tables, &ended?)
     }
 
     /// When [`Input::Settle`] next has something to judge.
@@ -62,9 +62,5 @@ impl Core {
     #[must_use]
     pub fn fills(&self) -> Vec<Fill> {
         self.tables.fills()
-    }
-
-    fn judge(&self, end: &SocketEnd) -> Option<Verdict> {
-        Story::gather(&self.tables, end).and_then(|story| judge(&story))
     }
 }

@@ -21,6 +21,7 @@ pub struct Host {
     own_netns: u32,
     reset_reasons: BTreeMap<u32, String>,
     hooks: Vec<HookView>,
+    groups: Vec<String>,
     kernel: Arc<Mutex<Kernel>>,
     seen: Mutex<Seen>,
 }
@@ -35,12 +36,13 @@ struct Seen {
 impl Host {
     #[must_use]
     pub fn new(kernel: Arc<Mutex<Kernel>>) -> Self {
-        let (reset_reasons, hooks) = {
+        let (reset_reasons, hooks, groups) = {
             let kernel = super::lock(&kernel);
-            (kernel.layout.reset_reasons.clone(), super::hook_views(&kernel.hooks))
+            let groups = kernel.groups.iter().map(|group| group.name().to_owned()).collect();
+            (kernel.layout.reset_reasons.clone(), super::hook_views(&kernel.hooks), groups)
         };
         let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        Self { name, own_netns: netns::own(), reset_reasons, hooks, kernel, seen: Mutex::default() }
+        Self { name, own_netns: netns::own(), reset_reasons, hooks, groups, kernel, seen: Mutex::default() }
     }
 
     #[must_use]
@@ -51,6 +53,12 @@ impl Host {
     #[must_use]
     pub fn hooks(&self) -> Vec<HookView> {
         self.hooks.clone()
+    }
+
+    /// The optional groups of hooks that are on.
+    #[must_use]
+    pub fn groups(&self) -> Vec<String> {
+        self.groups.clone()
     }
 
     fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {

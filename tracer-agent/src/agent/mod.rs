@@ -82,7 +82,7 @@ impl Agent {
         let host = Arc::clone(&self.host);
         move || {
             let origin = Origin { host: host.name().to_owned(), clock_offset_ns: clock::wall_offset_ns() };
-            Ready::new(clock::monotonic_ns(), &origin, host.hooks())
+            Ready::new(clock::monotonic_ns(), &origin, host.hooks(), host.groups())
         }
     }
 

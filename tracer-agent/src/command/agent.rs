@@ -21,7 +21,11 @@ pub(super) async fn run(args: &AgentArgs, global: &Global) -> anyhow::Result<()>
     // Whatever may be occupied is taken before anything is loaded.
     let server = Server::bind(&args.socket)?;
     let listener = http::bind(args.listen).await?;
-    let agent = Agent::start(&Options { vantage: None, debug_programs: global.debug_programs })?;
+    let agent = Agent::start(&Options {
+        vantage: None,
+        groups: args.with.groups(),
+        debug_programs: global.debug_programs,
+    })?;
     let (metrics, health) = (agent.metrics(), agent.health());
     let ready = agent.ready();
     let live = live(args, &agent)?;

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use serde::Serialize;
 
 use crate::cli::DoctorArgs;
-use crate::kernel::{HookStatus, Kernel, Options, Support};
+use crate::kernel::{Group, Groups, HookStatus, Kernel, Options, Support};
 use crate::output::text::printable;
 
 /// What there is to say.
@@ -16,13 +16,25 @@ struct Report {
     btf: String,
     jiffies_per_second: u32,
     sockets_found: usize,
+    groups: Vec<GroupReport>,
     hooks: Vec<HookReport>,
     missing_members: Vec<&'static str>,
+}
+
+/// A group of hooks, each of which was tried.
+#[derive(Serialize)]
+struct GroupReport {
+    group: &'static str,
+    /// `all`, `some` or `none` of its hooks can be attached on this kernel.
+    supported: &'static str,
+    gives: &'static str,
+    costs: &'static str,
 }
 
 #[derive(Serialize)]
 struct HookReport {
     hook: &'static str,
+    groups: Vec<&'static str>,
     attached: bool,
     how: Option<&'static str>,
     gives: &'static str,
@@ -33,7 +45,7 @@ struct HookReport {
 
 /// Loads everything once, says how that went, and lets it go.
 pub(super) fn run(args: &DoctorArgs) -> anyhow::Result<()> {
-    let (kernel, _ring, existing) = Kernel::load(&Options::default())?;
+    let (kernel, _ring, existing) = Kernel::load(&Options { groups: Groups::all(), ..Options::default() })?;
     let report = report(&kernel, existing.len());
     let text = if args.json { format!("{}\n", serde_json::to_string(&report)?) } else { human(&report) };
     match std::io::stdout().write_all(text.as_bytes()) {
@@ -49,14 +61,27 @@ fn report(kernel: &Kernel, sockets_found: usize) -> Report {
         btf: btf.display().to_string(),
         jiffies_per_second: kernel.hz,
         sockets_found,
+        groups: [Group::Core].into_iter().chain(Group::OPTIONAL).map(|g| group(g, &kernel.hooks)).collect(),
         hooks: kernel.hooks.iter().map(hook).collect(),
         missing_members: kernel.layout.missing.clone(),
     }
 }
 
+fn group(group: Group, hooks: &[HookStatus]) -> GroupReport {
+    let hooks: Vec<_> = hooks.iter().filter(|status| status.hook.groups.contains(&group)).collect();
+    let attached = hooks.iter().filter(|status| status.attached.is_some()).count();
+    let supported = match attached {
+        0 => "none",
+        n if n < hooks.len() => "some",
+        _ => "all",
+    };
+    GroupReport { group: group.name(), supported, gives: group.gives(), costs: group.costs() }
+}
+
 fn hook(status: &HookStatus) -> HookReport {
     HookReport {
         hook: status.hook.name,
+        groups: status.hook.groups.iter().map(|group| group.name()).collect(),
         attached: status.attached.is_some(),
         how: status.attached.map(crate::kernel::Way::name),
         gives: status.hook.gives,
@@ -71,6 +96,11 @@ fn human(report: &Report) -> String {
     let _ = writeln!(text, "kernel   {}", report.kernel);
     let _ = writeln!(text, "types    {} ({} jiffies a second)", report.btf, report.jiffies_per_second);
     let _ = writeln!(text, "sockets  {} open, with their owners", report.sockets_found);
+    let _ = writeln!(text);
+    for GroupReport { group, supported, gives, costs } in &report.groups {
+        let loaded = if *group == Group::Core.name() { "always" } else { "--with" };
+        let _ = writeln!(text, "{loaded:<6} {group:<15} {supported:<4} of its hooks: {gives}; costs {costs}");
+    }
     let _ = writeln!(text);
     for hook in &report.hooks {
         let state = if hook.attached { "attached" } else { "missing" };

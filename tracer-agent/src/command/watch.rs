@@ -27,7 +27,8 @@ pub(super) async fn run(args: &WatchArgs, global: &Global) -> anyhow::Result<()>
     let work = async {
         match running_agent(args, vantage).await? {
             Some(mut client) => {
-                client.watch(filter).await?;
+                let with = args.with.groups().iter().map(|group| group.name().to_owned()).collect();
+                client.watch(filter, with).await?;
                 printer.follow(Feed::Agent(client), args.limits()).await?;
             }
             None => own(args, global, filter, vantage, &mut printer).await?,
@@ -72,7 +73,8 @@ async fn own(
     vantage: Option<u32>,
     printer: &mut Printer,
 ) -> anyhow::Result<()> {
-    let agent = Agent::start(&Options { vantage, debug_programs: global.debug_programs })?;
+    let groups = args.with.groups();
+    let agent = Agent::start(&Options { vantage, groups, debug_programs: global.debug_programs })?;
     let subscription = agent.hub().subscribe("stdout", filter, QUEUE)?;
     let feed = Feed::Own(agent.ready()(), subscription);
     tokio::select! {

@@ -7,6 +7,7 @@
 //! recordings can still be read.
 
 mod decode;
+mod target;
 mod task;
 
 use std::net::{IpAddr, SocketAddr};
@@ -14,6 +15,7 @@ use std::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 pub use decode::{DecodeError, decode};
+pub use target::Target;
 pub use task::{Exit, Process};
 
 /// The four-tuple of a socket, seen from it, and its network namespace.

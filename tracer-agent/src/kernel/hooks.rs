@@ -1,6 +1,7 @@
 //! The hooks: what each is for, what is lost without it, and the ways to attach it, best first. Selection is
 //! pure; `loader` does what is selected here.
 
+use super::groups::{Group, Groups};
 use super::offsets::Layout;
 
 /// One way to attach a hook.
@@ -37,12 +38,22 @@ pub struct Attachment {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hook {
     pub name: &'static str,
+    /// Loaded if one of these is asked for.
+    pub groups: &'static [Group],
     /// Without it nothing can be said.
     pub required: bool,
     pub gives: &'static str,
     /// What is lost without it.
     pub without: &'static str,
     pub attachments: &'static [Attachment],
+}
+
+impl Hook {
+    /// Whether it belongs to what was asked for; what does not is not even loaded.
+    #[must_use]
+    pub fn is_asked_for(&self, groups: Groups) -> bool {
+        self.groups.iter().any(|group| groups.has(*group))
+    }
 }
 
 /// What became of a hook.
@@ -62,12 +73,15 @@ const fn fentry(program: &'static str, target: &'static str) -> Attachment {
     Attachment { program, way: Way::Fentry, target }
 }
 
+const CORE: &[Group] = &[Group::Core];
+
 /// Every hook, in the order in which it is attached. The change of state comes after those that leave hints for
 /// it; `tcp_rcv_space_adjust` after the snapshot (see `loader`), so that a reader of an old connection is not
 /// mistaken for one that accepts.
 pub const HOOKS: &[Hook] = &[
     Hook {
         name: "tcp_receive_reset",
+        groups: CORE,
         required: true,
         gives: "RSTs received",
         without: "a RST cannot be told from an ICMP error",
@@ -75,6 +89,7 @@ pub const HOOKS: &[Hook] = &[
     },
     Hook {
         name: "tcp_send_reset",
+        groups: CORE,
         required: false,
         gives: "RSTs sent, and why",
         without: "rst_reason stays null, and RSTs sent are not counted",
@@ -82,6 +97,7 @@ pub const HOOKS: &[Hook] = &[
     },
     Hook {
         name: "refused_syn",
+        groups: CORE,
         required: false,
         gives: "which namespace of this host refused a SYN (IPv4; both families since Linux 6.10)",
         without: "no_listener cannot be told from a packet filter's RST",
@@ -89,6 +105,7 @@ pub const HOOKS: &[Hook] = &[
     },
     Hook {
         name: "refused_syn_v6",
+        groups: CORE,
         required: false,
         gives: "the same for IPv6, before Linux 6.10",
         without: "no_listener over IPv6 cannot be told from a packet filter's RST",
@@ -96,6 +113,7 @@ pub const HOOKS: &[Hook] = &[
     },
     Hook {
         name: "tcp_fin",
+        groups: CORE,
         required: false,
         gives: "FINs received, seen as such",
         without: "the state change says the same",
@@ -106,6 +124,7 @@ pub const HOOKS: &[Hook] = &[
     },
     Hook {
         name: "inet_sock_set_state",
+        groups: CORE,
         required: true,
         gives: "connections, listeners, their ends",
         without: "nothing can be said",
@@ -113,6 +132,7 @@ pub const HOOKS: &[Hook] = &[
     },
     Hook {
         name: "tcp_rcv_space_adjust",
+        groups: CORE,
         required: true,
         gives: "answered or still waiting",
         without: "a lost request cannot be told from a healthy close",
@@ -120,6 +140,7 @@ pub const HOOKS: &[Hook] = &[
     },
     Hook {
         name: "sched_process_exit",
+        groups: CORE,
         required: false,
         gives: "ends of processes that own sockets",
         without: "a process that closed its sockets before it ended is not named",
@@ -127,6 +148,7 @@ pub const HOOKS: &[Hook] = &[
     },
     Hook {
         name: "signal_generate",
+        groups: CORE,
         required: false,
         gives: "who sent the signal",
         without: "killed_by stays null",
@@ -134,6 +156,7 @@ pub const HOOKS: &[Hook] = &[
     },
     Hook {
         name: "mark_victim",
+        groups: CORE,
         required: false,
         gives: "the OOM killer's choice",
         without: "the dying process's own mark says the same",

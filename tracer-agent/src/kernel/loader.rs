@@ -7,6 +7,7 @@ use aya::{Btf, Ebpf, EbpfLoader, include_bytes_aligned};
 use thiserror::Error;
 use tracer_ebpf::config::flag;
 
+use super::groups::Groups;
 use super::hooks::{Attachment, HOOKS, Hook, HookStatus, Way, ways};
 use super::offsets::{Layout, OffsetsError};
 use super::program_log::ProgramLog;
@@ -22,6 +23,8 @@ static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/rstrace
 pub struct Options {
     /// Only this network namespace (`--vantage`), by inode number.
     pub vantage: Option<u32>,
+    /// The optional groups of hooks (`--with`).
+    pub groups: Groups,
     /// Let the programs write to the log (aya-log).
     pub debug_programs: bool,
 }
@@ -32,6 +35,8 @@ pub struct Kernel {
     pub layout: Layout,
     pub support: Support,
     pub hooks: Vec<HookStatus>,
+    /// The optional groups that were asked for.
+    pub groups: Groups,
     config: Array<MapData, u32>,
     flags: u32,
     vantage: Option<u32>,
@@ -98,6 +103,7 @@ impl Kernel {
             layout,
             support,
             hooks: Vec::new(),
+            groups: options.groups,
             config,
             flags: 0,
             vantage: options.vantage,
@@ -123,11 +129,12 @@ impl Kernel {
         }
     }
 
-    /// Attaches the hooks in order; the snapshot is read when the change of state is seen and before reads are.
+    /// Attaches the hooks that are asked for, in order; the snapshot is read when the change of state is seen and before reads are.
     fn attach_all(&mut self, btf: &Btf) -> Result<Vec<Existing>, LoadError> {
         let tcp_fin = std::env::var("RSTRACE_TCP_FIN").ok();
         let mut existing = Vec::new();
-        for hook in HOOKS {
+        let groups = self.groups;
+        for hook in HOOKS.iter().filter(|hook| hook.is_asked_for(groups)) {
             if hook.name == "tcp_rcv_space_adjust" {
                 existing = self.read_existing(btf)?;
             }

@@ -7,6 +7,7 @@ pub mod btf;
 pub mod cgroup;
 pub mod clock;
 mod counters;
+mod groups;
 mod hooks;
 mod loader;
 pub mod netns;
@@ -18,6 +19,7 @@ mod snapshot;
 mod support;
 
 pub use counters::{Counters, CountersError, ProgramRun};
+pub use groups::{Group, Groups, UnknownGroup};
 pub use hooks::{Hook, HookStatus, Way};
 pub use loader::{Kernel, LoadError, Options};
 pub use offsets::{Layout, OffsetsError};

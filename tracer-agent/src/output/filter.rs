@@ -10,7 +10,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::VerdictView;
-use crate::event::Process;
+use crate::event::{Process, Target};
 use crate::verdict::{By, Cause, Impact, Verdict};
 
 /// What has to hold of a verdict. Several values of one kind mean any of them; an empty kind means all.
@@ -29,9 +29,17 @@ pub struct Filter {
     pub all: bool,
 }
 
+/// Which upstreams are meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UpstreamFilter {
+    Addresses(Addresses),
+    /// Exactly this path (`unix:/path`, `unix:@name`) or name (`dns:name`).
+    Exactly(Target),
+}
+
 /// `ADDR`, `ADDR:PORT` or `ADDR/PREFIX`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UpstreamFilter {
+pub struct Addresses {
     address: IpAddr,
     /// Leading bits of `address` that count.
     prefix: u8,
@@ -52,7 +60,9 @@ pub enum GatewayFilter {
 /// What does not say an upstream or a gateway.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FilterError {
-    #[error("`{0}` is no address: 10.0.3.7, 10.0.3.7:9000, [::1]:9000 and 10.0.0.0/8 are")]
+    #[error(
+        "`{0}` is no upstream: 10.0.3.7, 10.0.3.7:9000, [::1]:9000, 10.0.0.0/8, unix:/run/api.sock and dns:api.example are"
+    )]
     Upstream(String),
     #[error("`{text}`: a prefix of {address} has at most {bits} bits")]
     Prefix { text: String, address: IpAddr, bits: u8 },
@@ -74,8 +84,8 @@ impl Filter {
             && any_or_none(&self.by, |by| *by == verdict.by)
             && any_or_none(&self.cause, |cause| *cause == verdict.cause)
             && any_or_none(&self.impact, |impact| *impact == verdict.impact)
-            && any_or_none(&self.netns, |netns| *netns == verdict.tuple.netns)
-            && any_or_none(&self.upstream, |u| verdict.upstream().is_some_and(|a| u.holds(a)))
+            && any_or_none(&self.netns, |netns| *netns == verdict.netns)
+            && any_or_none(&self.upstream, |u| verdict.upstream.as_ref().is_some_and(|t| u.holds(t)))
     }
 
     fn is_news(&self, verdict: &Verdict, view: &VerdictView) -> bool {
@@ -95,12 +105,22 @@ fn any_or_none<T>(wanted: &[T], matches: impl Fn(&T) -> bool) -> bool {
     wanted.is_empty() || wanted.iter().any(matches)
 }
 
-// === impl UpstreamFilter ===
+// === impl UpstreamFilter, Addresses ===
 
 impl UpstreamFilter {
-    /// Whether that address is meant.
+    /// Whether that upstream is meant.
     #[must_use]
-    pub fn holds(&self, upstream: SocketAddr) -> bool {
+    pub fn holds(&self, upstream: &Target) -> bool {
+        match (self, upstream) {
+            (Self::Addresses(addresses), Target::Tcp(address)) => addresses.hold(*address),
+            (Self::Addresses(_), _) => false,
+            (Self::Exactly(wanted), _) => wanted == upstream,
+        }
+    }
+}
+
+impl Addresses {
+    fn hold(&self, upstream: SocketAddr) -> bool {
         let address = upstream.ip().to_canonical();
         self.port.is_none_or(|port| port == upstream.port())
             && width(address) == width(self.address)
@@ -115,7 +135,7 @@ impl UpstreamFilter {
 
 impl From<SocketAddr> for UpstreamFilter {
     fn from(upstream: SocketAddr) -> Self {
-        Self::whole(upstream.ip(), Some(upstream.port()))
+        Self::Addresses(Addresses::whole(upstream.ip(), Some(upstream.port())))
     }
 }
 
@@ -123,9 +143,21 @@ impl FromStr for UpstreamFilter {
     type Err = FilterError;
 
     fn from_str(text: &str) -> Result<Self, FilterError> {
+        match (text.strip_prefix(Target::UNIX), text.strip_prefix(Target::DNS)) {
+            (Some(path), _) if !path.is_empty() => Ok(Self::Exactly(Target::Unix(path.to_owned()))),
+            (_, Some(name)) if !name.is_empty() => Ok(Self::Exactly(Target::Dns(name.to_owned()))),
+            _ => text.parse().map(Self::Addresses),
+        }
+    }
+}
+
+impl FromStr for Addresses {
+    type Err = FilterError;
+
+    fn from_str(text: &str) -> Result<Self, FilterError> {
         let unreadable = || FilterError::Upstream(text.escape_debug().take(80).collect());
         if let Ok(socket) = text.parse::<SocketAddr>() {
-            return Ok(socket.into());
+            return Ok(Self::whole(socket.ip(), Some(socket.port())));
         }
         let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
         if let Ok(address) = bare.parse::<IpAddr>() {
@@ -143,6 +175,15 @@ impl FromStr for UpstreamFilter {
 }
 
 impl fmt::Display for UpstreamFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Addresses(addresses) => addresses.fmt(f),
+            Self::Exactly(target) => target.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Addresses {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.port {
             Some(port) => SocketAddr::new(self.address, port).fmt(f),

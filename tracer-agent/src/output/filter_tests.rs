@@ -1,7 +1,6 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::event::Role;
 use crate::output::fixture;
 
 fn shows(filter: &Filter, verdict: &Verdict) -> bool {
@@ -34,8 +33,23 @@ fn upstreams_are_told_by_address_port_and_network() {
 }
 
 #[test]
+fn paths_and_names_are_told_exactly() {
+    for (word, target) in [
+        ("unix:/run/api.sock", Target::Unix("/run/api.sock".to_owned())),
+        ("unix:@api", Target::Unix("@api".to_owned())),
+        ("dns:api.example", Target::Dns("api.example".to_owned())),
+    ] {
+        let verdict = Verdict { upstream: Some(target), ..fixture::oom_killed() };
+        assert!(shows(&upstreams(&[word]), &verdict), "{word}");
+        assert!(!shows(&upstreams(&[word]), &fixture::oom_killed()), "{word}");
+        assert!(!shows(&upstreams(&["0.0.0.0/0", "unix:/run/other.sock", "dns:x"]), &verdict), "{word}");
+        assert_eq!(upstreams(&[word]).upstream[0].to_string(), word);
+    }
+}
+
+#[test]
 fn an_accepted_socket_has_no_upstream_to_ask_for() {
-    let verdict = Verdict { role: Role::Server, ..fixture::oom_killed() };
+    let verdict = fixture::accepted();
     assert!(shows(&Filter::default(), &verdict));
     assert!(!shows(&upstreams(&["0.0.0.0/0"]), &verdict));
 }
@@ -47,7 +61,7 @@ fn several_kinds_have_to_hold_together() {
         by: vec![By::Upstream],
         cause: vec![Cause::NoListener, Cause::OomKilled],
         impact: vec![Impact::RequestLost],
-        netns: vec![verdict.tuple.netns],
+        netns: vec![verdict.netns],
         ..Filter::default()
     };
     assert!(shows(&filter, &verdict));
@@ -78,7 +92,11 @@ fn a_named_gateways_own_closes_are_news() {
 #[test]
 fn what_cannot_be_read_is_answered_with_one_line() {
     for (word, error) in [
-        ("web-1", "`web-1` is no address: 10.0.3.7, 10.0.3.7:9000, [::1]:9000 and 10.0.0.0/8 are"),
+        (
+            "web-1",
+            "`web-1` is no upstream: 10.0.3.7, 10.0.3.7:9000, [::1]:9000, 10.0.0.0/8, unix:/run/api.sock and \
+             dns:api.example are",
+        ),
         ("10.0.0.0/33", "`10.0.0.0/33`: a prefix of 10.0.0.0 has at most 32 bits"),
         ("::/300", "`::/300`: a prefix of :: has at most 128 bits"),
     ] {
@@ -124,7 +142,7 @@ proptest! {
     fn a_network_holds_its_own_addresses(address in any::<IpAddr>(), prefix in 0u8..=128, port in any::<u16>()) {
         if let Ok(filter) = format!("{address}/{prefix}").parse::<UpstreamFilter>() {
             let mapped = matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
-            prop_assert!(mapped || filter.holds(SocketAddr::new(address, port)));
+            prop_assert!(mapped || filter.holds(&Target::Tcp(SocketAddr::new(address, port))));
         }
     }
 }

@@ -1,15 +1,18 @@
 //! A verdict for the tests of this folder: the one that the contract shows.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use super::{Names, Origin, VerdictView};
-use crate::event::{Exit, Process, Role, Tuple};
+use crate::event::{Exit, Process, Role, Target};
 use crate::verdict::{By, Cause, Confidence, Connection, Culprit, How, Impact, Verdict};
 
 pub const KTIME: u64 = 1_000_000_000;
 pub const KNOWN_REASON: u32 = 3;
 pub const CONTAINER_CGROUP: u64 = 2;
+
+const UPSTREAM: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 3, 7)), 9000);
+const OWN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 1, 2)), 43210);
 
 pub fn origin() -> Origin {
     Origin { host: "gw-1".to_owned(), clock_offset_ns: 1_795_176_187_412_345_678 - 1_000_000_000 }
@@ -32,11 +35,11 @@ pub fn oom_killed() -> Verdict {
     Verdict {
         ktime_ns: KTIME,
         role: Role::Client,
-        tuple: Tuple {
-            local: SocketAddr::from((Ipv4Addr::new(10, 0, 1, 2), 43210)),
-            peer: SocketAddr::from((Ipv4Addr::new(10, 0, 3, 7), 9000)),
-            netns: 4_026_532_246,
-        },
+        netns: 4_026_532_246,
+        upstream: Some(Target::Tcp(UPSTREAM)),
+        listener: None,
+        local: Some(OWN),
+        peer: Some(UPSTREAM),
         by: By::Upstream,
         cause: Cause::OomKilled,
         impact: Impact::RequestLost,
@@ -65,6 +68,11 @@ pub fn oom_killed() -> Verdict {
         gateway: true,
         owner_listens: vec![],
     }
+}
+
+/// The same of an accepted socket.
+pub fn accepted() -> Verdict {
+    Verdict { role: Role::Server, upstream: None, listener: Some(OWN), ..oom_killed() }
 }
 
 pub fn view(verdict: &Verdict) -> VerdictView {

@@ -191,7 +191,7 @@ mod tests {
         for _ in 0..published {
             hub.publish(&verdict, &fixture::shared(&verdict));
         }
-        let ready = Ready::new(0, &fixture::origin(), Vec::new());
+        let ready = Ready::new(0, &fixture::origin(), Vec::new(), Vec::new());
         printer.follow(Feed::Own(ready, subscription), limits).await.unwrap();
         printer.finish().await.unwrap();
         let mut text = String::new();

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::text::printable_json;
 use crate::enrich::container::Container;
-use crate::event::{Process, Role};
+use crate::event::{Process, Role, Target};
 use crate::verdict::{By, Cause, Confidence, How, Impact, Verdict, signal_name};
 
 /// Goes up when a key changes its meaning or goes away; new keys do not count.
@@ -56,8 +56,8 @@ pub struct VerdictView {
     pub role: Role,
     pub upstream: Option<String>,
     pub listener: Option<String>,
-    pub local: String,
-    pub peer: String,
+    pub local: Option<String>,
+    pub peer: Option<String>,
     pub by: By,
     pub cause: Cause,
     pub impact: Impact,
@@ -128,6 +128,9 @@ pub struct Ready {
     pub host: String,
     pub version: String,
     pub hooks: Vec<HookView>,
+    /// The optional groups of hooks that are on (`--with`).
+    #[serde(default)]
+    pub groups: Vec<String>,
 }
 
 /// A hook, and how it came to be attached.
@@ -177,13 +180,13 @@ impl VerdictView {
             kind: Kind::Verdict,
             time: wall_time(verdict.ktime_ns, origin.clock_offset_ns),
             host: origin.host.clone(),
-            netns: verdict.tuple.netns,
-            scope: names.scope(verdict.tuple.netns),
+            netns: verdict.netns,
+            scope: names.scope(verdict.netns),
             role: verdict.role,
-            upstream: verdict.upstream().map(|a| a.to_string()),
-            listener: verdict.listener().map(|a| a.to_string()),
-            local: verdict.tuple.local.to_string(),
-            peer: verdict.tuple.peer.to_string(),
+            upstream: verdict.upstream.as_ref().map(Target::to_string),
+            listener: verdict.listener.map(|a| a.to_string()),
+            local: verdict.local.map(|a| a.to_string()),
+            peer: verdict.peer.map(|a| a.to_string()),
             by: verdict.by,
             cause: verdict.cause,
             impact: verdict.impact,
@@ -242,7 +245,7 @@ impl ProcessView {
 
 impl Ready {
     #[must_use]
-    pub fn new(ktime_ns: u64, origin: &Origin, hooks: Vec<HookView>) -> Self {
+    pub fn new(ktime_ns: u64, origin: &Origin, hooks: Vec<HookView>, groups: Vec<String>) -> Self {
         Self {
             schema: SCHEMA,
             kind: Kind::Ready,
@@ -250,6 +253,7 @@ impl Ready {
             host: origin.host.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             hooks,
+            groups,
         }
     }
 

@@ -15,14 +15,15 @@ fn a_verdict_is_spelled_as_the_contract_says() {
 
 #[test]
 fn what_is_not_known_is_null_and_no_key_goes_missing() {
-    let mut verdict = fixture::oom_killed();
-    verdict.role = Role::Server;
+    let mut verdict = fixture::accepted();
+    verdict.local = None;
+    verdict.peer = None;
     verdict.owner = None;
     verdict.culprit = None;
     verdict.connection.age_ms = None;
     verdict.connection.bytes_sent = None;
     let json: Value = serde_json::from_str(&fixture::view(&verdict).to_json()).unwrap();
-    for key in ["upstream", "owner", "culprit", "rst_reason"] {
+    for key in ["upstream", "local", "peer", "owner", "culprit", "rst_reason"] {
         assert_eq!(json.get(key), Some(&Value::Null), "{key}");
     }
     assert_eq!(json["listener"], "10.0.1.2:43210");
@@ -33,9 +34,21 @@ fn what_is_not_known_is_null_and_no_key_goes_missing() {
 #[test]
 fn ipv6_addresses_stand_in_brackets() {
     let mut verdict = fixture::oom_killed();
-    verdict.tuple.peer = "[2001:db8::7]:9000".parse::<SocketAddr>().unwrap();
+    verdict.upstream = "[2001:db8::7]:9000".parse::<SocketAddr>().ok().map(Target::Tcp);
     let view = fixture::view(&verdict);
     assert_eq!(view.upstream.as_deref(), Some("[2001:db8::7]:9000"));
+}
+
+#[test]
+fn paths_and_names_say_what_they_are() {
+    for (target, text) in [
+        (Target::Unix("/run/php/php-fpm.sock".to_owned()), "unix:/run/php/php-fpm.sock"),
+        (Target::Unix("@abstract".to_owned()), "unix:@abstract"),
+        (Target::Dns("backend.example".to_owned()), "dns:backend.example"),
+    ] {
+        let verdict = Verdict { upstream: Some(target), ..fixture::oom_killed() };
+        assert_eq!(fixture::view(&verdict).upstream.as_deref(), Some(text));
+    }
 }
 
 #[test]
@@ -73,11 +86,11 @@ fn control_characters_do_not_leave_in_json() {
 fn the_other_lines_say_what_they_are() {
     let origin = fixture::origin();
     let hooks = vec![HookView { hook: "tcp_fin".to_owned(), how: None, attached: false }];
-    let ready = Ready::new(fixture::KTIME, &origin, hooks);
+    let ready = Ready::new(fixture::KTIME, &origin, hooks, vec!["unix".to_owned()]);
     assert_eq!(
         ready.to_json(),
         format!(
-            r#"{{"schema":1,"kind":"ready","time":"2026-11-20T12:03:07.412345678Z","host":"gw-1","version":"{}","hooks":[{{"hook":"tcp_fin","how":null,"attached":false}}]}}"#,
+            r#"{{"schema":1,"kind":"ready","time":"2026-11-20T12:03:07.412345678Z","host":"gw-1","version":"{}","hooks":[{{"hook":"tcp_fin","how":null,"attached":false}}],"groups":["unix"]}}"#,
             env!("CARGO_PKG_VERSION")
         )
     );

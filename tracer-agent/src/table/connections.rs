@@ -1,20 +1,13 @@
-//! Ended connections that wait for their story: the other end's record, the RST's reason, the exit that explains
-//! it may all arrive a little later.
+//! Ended connections for those that wait for their story: the other end's record, the RST's reason.
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use super::bounded::{Bounded, Fill};
 use crate::event::{ResetSent, Role, SocketEnd, TcpState, Tuple};
 
-/// Ends that wait at once. When it is full the oldest is judged early, with what is known: nothing is lost.
-const WAITING: usize = 8192;
 /// Other ends and RSTs kept for the ends that wait.
 const PARTS: usize = 8192;
 const PARTS_TTL_NS: u64 = 2_000_000_000;
-/// How long a story may take to arrive. The exit of a process comes before its sockets' ends, the other side's
-/// record within a round trip on this host; what takes longest is the client's leg closed after the upstream's.
-pub const SETTLE_NS: u64 = 200_000_000;
 /// Bytes by which sequence numbers of the two ends of one connection may differ (what is in flight).
 const WINDOW: u32 = 1 << 24;
 
@@ -23,8 +16,6 @@ type Pair = (SocketAddr, SocketAddr);
 /// The table.
 #[derive(Clone, Debug)]
 pub struct Connections {
-    waiting: VecDeque<SocketEnd>,
-    judged_early: u64,
     /// Ends of accepted sockets, by their own pair of addresses: namespaces may repeat a pair, so several.
     server_ends: Bounded<Pair, Vec<SocketEnd>>,
     /// Ends of connecting sockets, to know that the other end of an accepted one is on this host.
@@ -35,8 +26,6 @@ pub struct Connections {
 impl Default for Connections {
     fn default() -> Self {
         Self {
-            waiting: VecDeque::new(),
-            judged_early: 0,
             server_ends: Bounded::new("server_ends", PARTS, PARTS_TTL_NS),
             client_pairs: Bounded::new("client_pairs", PARTS, PARTS_TTL_NS),
             resets: Bounded::new("resets", PARTS, PARTS_TTL_NS),
@@ -45,16 +34,15 @@ impl Default for Connections {
 }
 
 impl Connections {
-    /// Takes an end; returns the one that is to be judged at once: this one if there is nothing to wait for, the
-    /// oldest if too many wait.
-    pub fn ended(&mut self, end: SocketEnd) -> Option<SocketEnd> {
+    /// Takes an end; returns whether there is anything to wait for.
+    pub fn ended(&mut self, end: &SocketEnd) -> bool {
         let pair = (end.tuple.local, end.tuple.peer);
         match end.role {
             Role::Client => {
                 // An answer from the network says it all; a connect that the gateway gave up may have its reason
                 // in a client's leg.
                 if end.old_state == TcpState::SynSent && end.sk_err != 0 {
-                    return Some(end);
+                    return false;
                 }
                 self.client_pairs.insert(pair, (), end.ktime_ns);
             }
@@ -64,29 +52,12 @@ impl Connections {
                 self.server_ends.insert(pair, ends, end.ktime_ns);
             }
         }
-        self.waiting.push_back(end);
-        if self.waiting.len() > WAITING {
-            self.judged_early += 1;
-            return self.waiting.pop_front();
-        }
-        None
+        true
     }
 
     pub fn reset(&mut self, reset: ResetSent) {
         let at = reset.ktime_ns;
         self.resets.insert(reset.tuple, reset, at);
-    }
-
-    /// The next end that has waited long enough at `now`.
-    pub fn settled(&mut self, now: u64) -> Option<SocketEnd> {
-        let due = self.waiting.front().is_some_and(|end| end.ktime_ns.saturating_add(SETTLE_NS) <= now);
-        if due { self.waiting.pop_front() } else { None }
-    }
-
-    /// When the next end is due.
-    #[must_use]
-    pub fn next_due(&self) -> Option<u64> {
-        self.waiting.front().map(|end| end.ktime_ns.saturating_add(SETTLE_NS))
     }
 
     /// The accepted end of the connection that `client` connected, if it is on this host: same addresses, and
@@ -117,14 +88,8 @@ impl Connections {
     }
 
     #[must_use]
-    pub fn fills(&self) -> [Fill; 4] {
-        let waiting = Fill {
-            table: "waiting",
-            entries: self.waiting.len(),
-            capacity: WAITING,
-            evicted: self.judged_early,
-        };
-        [waiting, self.server_ends.fill(), self.client_pairs.fill(), self.resets.fill()]
+    pub fn fills(&self) -> [Fill; 3] {
+        [self.server_ends.fill(), self.client_pairs.fill(), self.resets.fill()]
     }
 }
 

@@ -8,10 +8,12 @@ mod legs;
 mod listeners;
 mod processes;
 mod tables;
+mod waiting;
 
 pub use bounded::{Bounded, Fill};
-pub use connections::{Connections, SETTLE_NS};
+pub use connections::Connections;
 pub use legs::{ClientLeft, Legs};
 pub use listeners::{LastListener, Listeners};
 pub use processes::{Processes, Signalled};
 pub use tables::{Settings, Tables};
+pub use waiting::{Ended, SETTLE_NS, Waiting};

@@ -5,6 +5,7 @@ use super::connections::Connections;
 use super::legs::{ClientLeft, Legs};
 use super::listeners::{LastListener, Listeners};
 use super::processes::Processes;
+use super::waiting::{Ended, Waiting};
 use crate::event::{Event, Role, SocketEnd, TcpState};
 
 /// What the tables have to know of the host.
@@ -20,6 +21,7 @@ pub struct Settings {
 #[derive(Clone, Debug)]
 pub struct Tables {
     settings: Settings,
+    waiting: Waiting,
     connections: Connections,
     legs: Legs,
     listeners: Listeners,
@@ -31,6 +33,7 @@ impl Tables {
     pub fn new(settings: Settings) -> Self {
         Self {
             settings,
+            waiting: Waiting::default(),
             connections: Connections::default(),
             legs: Legs::default(),
             listeners: Listeners::default(),
@@ -38,8 +41,8 @@ impl Tables {
         }
     }
 
-    /// Takes an event in; returns an ended connection if it is to be judged without waiting.
-    pub fn apply(&mut self, event: Event) -> Option<SocketEnd> {
+    /// Takes an event in; returns what is to be judged without waiting.
+    pub fn apply(&mut self, event: Event) -> Option<Ended> {
         match event {
             Event::SocketEnd(end) => return self.ended(end),
             Event::ResetSent(reset) => self.connections.reset(reset),
@@ -56,15 +59,15 @@ impl Tables {
         None
     }
 
-    /// The next ended connection whose story has had its time at `now`.
-    pub fn settled(&mut self, now: u64) -> Option<SocketEnd> {
-        self.connections.settled(now)
+    /// The next end whose story has had its time at `now`.
+    pub fn settled(&mut self, now: u64) -> Option<Ended> {
+        self.waiting.settled(now)
     }
 
     /// When [`Tables::settled`] next has something to say.
     #[must_use]
     pub fn next_due(&self) -> Option<u64> {
-        self.connections.next_due()
+        self.waiting.next_due()
     }
 
     /// Forgets what is too old to explain anything; worth a call a second.
@@ -78,7 +81,8 @@ impl Tables {
     /// How full each table is.
     #[must_use]
     pub fn fills(&self) -> Vec<Fill> {
-        let mut fills = self.connections.fills().to_vec();
+        let mut fills = vec![self.waiting.fill()];
+        fills.extend(self.connections.fills());
         fills.extend(self.listeners.fills());
         fills.extend([self.legs.fill(), self.processes.fill()]);
         fills
@@ -122,14 +126,17 @@ impl Tables {
         &self.processes
     }
 
-    fn ended(&mut self, end: SocketEnd) -> Option<SocketEnd> {
+    fn ended(&mut self, end: SocketEnd) -> Option<Ended> {
         if end.role == Role::Server {
             self.legs.ended(&end, self.tick_ns());
             if end.old_state == TcpState::CloseWait {
                 return None;
             }
         }
-        self.connections.ended(end)
+        if self.connections.ended(&end) {
+            return self.waiting.push(Ended::Socket(end));
+        }
+        Some(Ended::Socket(end))
     }
 
     fn tick_ns(&self) -> u64 {

@@ -22,7 +22,16 @@ pub use rules::{RULES, Rule, judge};
 pub use signal::signal_name;
 pub use story::Story;
 
-use crate::event::{Exit, Process, Role, Tuple};
+use crate::event::{Exit, Process, Role, Target};
+use crate::table::{Ended, Tables};
+
+/// The verdict on what has ended. None: nothing to say, or the line is the other end's.
+#[must_use]
+pub fn of(tables: &Tables, ended: &Ended) -> Option<Verdict> {
+    match ended {
+        Ended::Socket(end) => Story::gather(tables, end).and_then(|story| judge(&story)),
+    }
+}
 
 /// One verdict; `output` spells it as JSON, as a line and as metrics.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,7 +39,15 @@ pub struct Verdict {
     /// `CLOCK_MONOTONIC` nanoseconds of the kernel event.
     pub ktime_ns: u64,
     pub role: Role,
-    pub tuple: Tuple,
+    /// Inode number of the network namespace.
+    pub netns: u32,
+    /// What was dialled or looked for (role client).
+    pub upstream: Option<Target>,
+    /// The address that accepted (role server).
+    pub listener: Option<SocketAddr>,
+    /// The socket's own address and its peer's; None where it has none (Unix sockets).
+    pub local: Option<SocketAddr>,
+    pub peer: Option<SocketAddr>,
     pub by: By,
     pub cause: Cause,
     pub impact: Impact,
@@ -80,18 +97,6 @@ pub struct Connection {
 }
 
 impl Verdict {
-    /// The address dialled, for a socket that connected.
-    #[must_use]
-    pub fn upstream(&self) -> Option<SocketAddr> {
-        (self.role == Role::Client).then_some(self.tuple.peer)
-    }
-
-    /// The address that accepted, for a socket that was accepted.
-    #[must_use]
-    pub fn listener(&self) -> Option<SocketAddr> {
-        (self.role == Role::Server).then_some(self.tuple.local)
-    }
-
     /// Shown without `--all`: what harmed somebody, and what may have, if the peer ended it. What a plain
     /// client did itself is no news (a curl that gives up is no gateway timeout).
     #[must_use]

@@ -10,7 +10,7 @@ use super::errno::{ECONNABORTED, ETIMEDOUT};
 use super::finding::Finding;
 use super::words;
 use super::{By, Cause, Confidence, Connection, How, Impact, Story, Verdict};
-use crate::event::{Role, TcpState};
+use crate::event::{Role, Target, TcpState};
 
 /// A named rule.
 pub struct Rule {
@@ -87,7 +87,11 @@ fn verdict(story: &Story<'_>, finding: Finding) -> Verdict {
     Verdict {
         ktime_ns: end.ktime_ns,
         role: end.role,
-        tuple: end.tuple,
+        netns: end.tuple.netns,
+        upstream: (end.role == Role::Client).then_some(Target::Tcp(end.tuple.peer)),
+        listener: (end.role == Role::Server).then_some(end.tuple.local),
+        local: Some(end.tuple.local),
+        peer: Some(end.tuple.peer),
         by: finding.by,
         cause: finding.cause,
         impact: finding.impact,

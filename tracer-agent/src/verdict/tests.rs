@@ -9,7 +9,7 @@ mod upstream;
 use std::net::SocketAddr;
 
 use super::*;
-use crate::event::{Event, ListenerChange, ProcessExit, ResetSent, SignalSent, SocketEnd, TcpState};
+use crate::event::{Event, ListenerChange, ProcessExit, ResetSent, SignalSent, SocketEnd, TcpState, Tuple};
 use crate::table::{SETTLE_NS, Settings, Tables};
 
 const SECOND: u64 = 1_000_000_000;
@@ -126,12 +126,12 @@ fn play(vantage: bool, events: Vec<Event>) -> Vec<Verdict> {
     let mut last = 0;
     for event in events {
         last = last.max(event.ktime_ns());
-        if let Some(end) = tables.apply(event) {
-            verdicts.extend(Story::gather(&tables, &end).and_then(|s| judge(&s)));
+        if let Some(ended) = tables.apply(event) {
+            verdicts.extend(of(&tables, &ended));
         }
     }
-    while let Some(end) = tables.settled(last + SETTLE_NS) {
-        verdicts.extend(Story::gather(&tables, &end).and_then(|s| judge(&s)));
+    while let Some(ended) = tables.settled(last + SETTLE_NS) {
+        verdicts.extend(of(&tables, &ended));
     }
     verdicts
 }

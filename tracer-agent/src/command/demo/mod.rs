@@ -108,7 +108,7 @@ struct Incomplete(Outcome);
 /// # Errors
 /// If they cannot be loaded, and if a verdict was not the right one.
 pub(super) async fn command(global: &Global) -> Result<()> {
-    let agent = Agent::start(&Options { vantage: None, debug_programs: global.debug_programs })?;
+    let agent = Agent::start(&Options { debug_programs: global.debug_programs, ..Options::default() })?;
     let ready = agent.ready()();
     let hub = agent.hub();
     let mut printer = Printer::stdout(Format::stdout(false))?;

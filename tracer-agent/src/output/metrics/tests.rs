@@ -106,7 +106,7 @@ fn verdicts_that_harmed_somebody_are_counted_with_their_ages() {
     judge(&metrics, &fixture::oom_killed());
     judge(&metrics, &Verdict { impact: Impact::None, cause: Cause::Graceful, ..fixture::oom_killed() });
     judge(&metrics, &Verdict { impact: Impact::None, cause: Cause::IdleClose, ..fixture::oom_killed() });
-    judge(&metrics, &Verdict { role: Role::Server, by: By::Client, ..fixture::oom_killed() });
+    judge(&metrics, &Verdict { by: By::Client, ..fixture::accepted() });
     let abort = r#"rstrace_upstream_aborts_total{by="upstream",cause="oom_killed",impact="request_lost",scope="host",upstream="10.0.3.7:9000"}"#;
     assert_eq!(value(&metrics, abort), Some(1.0), "{}", metrics.exposition().unwrap());
     let listener = r#"rstrace_listener_aborts_total{cause="oom_killed",impact="request_lost",listener="10.0.1.2:43210",scope="host"}"#;

@@ -54,12 +54,13 @@ impl Client {
         Ok(Self { stream: BufReader::new(stream) })
     }
 
-    /// Asks for the live stream; [`Client::next_line`] reads it.
+    /// Asks for the live stream, from an agent that was started with these groups of hooks;
+    /// [`Client::next_line`] reads it.
     ///
     /// # Errors
     /// If the agent has gone.
-    pub async fn watch(&mut self, filter: Filter) -> Result<(), ClientError> {
-        let mut request = serde_json::to_string(&Request::watch(filter))
+    pub async fn watch(&mut self, filter: Filter, with: Vec<String>) -> Result<(), ClientError> {
+        let mut request = serde_json::to_string(&Request::watch(filter, with))
             .map_err(|error| ClientError::Unreadable(error.to_string()))?;
         request.push('\n');
         self.stream.write_all(request.as_bytes()).await.map_err(ClientError::Broken)

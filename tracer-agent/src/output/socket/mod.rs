@@ -1,6 +1,6 @@
 //! The unix socket of the agent: what is said on it, and by whom.
 //!
-//! The client sends one line, `{"schema":1,"want":"watch","filter":{…}}`, and reads lines of JSON until it has
+//! The client sends one line, `{"schema":1,"want":"watch","filter":{…},"with":[…]}`, and reads lines of JSON until it has
 //! enough: `ready` first, then verdicts, or a single `error`. Whoever may open the socket may see everything:
 //! it belongs to its owner alone (0600).
 
@@ -31,6 +31,9 @@ struct Request {
     want: Want,
     #[serde(default)]
     filter: Filter,
+    /// Optional groups of hooks that the client counts on.
+    #[serde(default)]
+    with: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,8 +43,8 @@ enum Want {
 }
 
 impl Request {
-    fn watch(filter: Filter) -> Self {
-        Self { schema: SCHEMA, want: Want::Watch, filter }
+    fn watch(filter: Filter, with: Vec<String>) -> Self {
+        Self { schema: SCHEMA, want: Want::Watch, filter, with }
     }
 }
 

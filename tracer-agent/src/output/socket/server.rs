@@ -159,6 +159,7 @@ async fn converse(stream: UnixStream, hub: Hub, ready: Arc<dyn Fn() -> Ready + S
         Ok(Ok(Read::Ended) | Err(_)) | Err(_) => return,
     };
     let subscription = request.and_then(|request| {
+        has_groups(&ready(), &request.with)?;
         hub.subscribe("socket", request.filter, QUEUE).map_err(|error| error.to_string())
     });
     let mut subscription = match subscription {
@@ -204,6 +205,18 @@ fn understand(line: &[u8]) -> Result<Request, String> {
         ));
     }
     Ok(request)
+}
+
+/// Groups of hooks are chosen when the programs are loaded.
+fn has_groups(ready: &Ready, wanted: &[String]) -> Result<(), String> {
+    let missing: Vec<_> = wanted.iter().filter(|w| !ready.groups.contains(w)).map(String::as_str).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let missing = missing.join(",");
+    Err(format!(
+        "it was started without the hooks of {missing}: start it with `rstrace agent --with {missing}`"
+    ))
 }
 
 async fn send(writer: &mut OwnedWriteHalf, mut line: String) -> io::Result<()> {

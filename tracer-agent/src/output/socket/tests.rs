@@ -23,7 +23,7 @@ fn start() -> Agent {
     let path = directory.path().join("new/rstrace.sock");
     let server = Server::bind(&path).unwrap();
     let hub = Hub::default();
-    let ready = || Ready::new(0, &fixture::origin(), Vec::new());
+    let ready = || Ready::new(0, &fixture::origin(), Vec::new(), vec!["unix".to_owned()]);
     let task = tokio::spawn(server.serve(hub.clone(), ready));
     Agent { hub, path, task, _directory: directory }
 }
@@ -31,7 +31,7 @@ fn start() -> Agent {
 impl Agent {
     async fn watch(&self, filter: Filter) -> Client {
         let mut client = Client::connect(&self.path).await.unwrap();
-        client.watch(filter).await.unwrap();
+        client.watch(filter, vec![]).await.unwrap();
         let (line, _) = client.next_line().await.unwrap().unwrap();
         assert!(matches!(line, Line::Ready(_)), "{line:?}");
         client
@@ -85,7 +85,7 @@ async fn a_bad_request_gets_one_line_that_says_why() {
         (b"\xff\xfe\n", "the request cannot be read"),
         (b"{\"schema\":1,\"want\":\"gossip\"}\n", "unknown variant `gossip`"),
         (b"{\"schema\":9,\"want\":\"watch\"}\n", "the request has schema 9, this agent speaks 1"),
-        (b"{\"schema\":1,\"want\":\"watch\",\"filter\":{\"upstream\":[\"x\"]}}\n", "`x` is no address"),
+        (b"{\"schema\":1,\"want\":\"watch\",\"filter\":{\"upstream\":[\"x\"]}}\n", "`x` is no upstream"),
     ] {
         let answer = agent.answer(request).await;
         assert!(answer.starts_with(r#"{"schema":1,"kind":"error","error":""#), "{answer}");
@@ -102,7 +102,7 @@ async fn the_client_says_that_it_was_refused() {
     let mut client = Client::connect(&agent.path).await.unwrap();
     let readers: Vec<_> =
         std::iter::from_fn(|| agent.hub.subscribe("a", Filter::default(), 1).ok()).collect();
-    client.watch(Filter::default()).await.unwrap();
+    client.watch(Filter::default(), vec![]).await.unwrap();
     let error = client.next_line().await.unwrap_err();
     assert!(error.to_string().starts_with("the agent refused: 64 watchers are connected already"), "{error}");
     drop(readers);
@@ -157,4 +157,16 @@ async fn what_is_no_socket_is_left_alone() {
     assert!(matches!(Server::bind(&long).unwrap_err(), BindError::Io { .. }));
     let absent = Client::connect(Path::new("/nonexistent/rstrace.sock")).await.unwrap_err();
     assert!(matches!(absent, ClientError::NoAgent { .. }), "{absent}");
+}
+
+#[tokio::test]
+async fn groups_that_the_agent_was_not_started_with_are_refused_with_the_remedy() {
+    let agent = start();
+    let mut client = Client::connect(&agent.path).await.unwrap();
+    client.watch(Filter::default(), vec!["unix".to_owned()]).await.unwrap();
+    assert!(client.next_line().await.is_ok());
+    let mut client = Client::connect(&agent.path).await.unwrap();
+    client.watch(Filter::default(), vec!["unix".to_owned(), "dns".to_owned()]).await.unwrap();
+    let error = client.next_line().await.unwrap_err().to_string();
+    assert!(error.contains("without the hooks of dns: start it with `rstrace agent --with dns`"), "{error}");
 }

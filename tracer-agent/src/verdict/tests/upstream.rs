@@ -149,7 +149,7 @@ fn an_idle_close_that_crossed_the_request_is_a_race() {
 fn an_accepted_end_alone_speaks_for_its_remote_client() {
     let verdict = one(&[accepted(dying(7, "api", signalled(11)))]);
     check(&verdict, By::Upstream, Cause::ProcessCrashed, Impact::RequestLost, Confidence::Proven);
-    assert_eq!((verdict.upstream(), verdict.listener()), (None, Some(address("10.0.0.2:80"))));
+    assert_eq!((&verdict.upstream, verdict.listener), (&None, Some(address("10.0.0.2:80"))));
     assert!(verdict.is_news());
     let left = SocketEnd { new_state: TcpState::CloseWait, actor: None, ..accepted(process(7, "api")) };
     assert_eq!(play(false, vec![Event::SocketEnd(left)]), vec![]);
