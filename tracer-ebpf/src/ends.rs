@@ -5,9 +5,9 @@ use tracer_ebpf::config::flag as config_flag;
 use tracer_ebpf::tcp_state as s;
 use tracer_ebpf::wire::{SocketEnd, UpstreamCounters, UpstreamKey, flag, kind, outcome, phase, role};
 
-use crate::emit;
 use crate::kread::{PF_EXITING, Sk, TaskRef, Tcp};
 use crate::maps::{self, Mark, RefusalKey, mark_flag, owner_flag};
+use crate::{ages, emit};
 
 const ECONNREFUSED: u32 = 111;
 const ETIMEDOUT: u32 = 110;
@@ -31,7 +31,7 @@ pub fn connect_failed(sk: &Sk, new_state: u8) {
         |record| &mut record.header,
         |record| {
             fill_end(record, sk, &tcp, s::SYN_SENT, new_state);
-            fill_client(record, mark);
+            fill_client(record, sk, mark);
             if let Some(netns) = netns {
                 record.flags |= flag::REFUSED_HERE;
                 record.refused_in_netns = netns;
@@ -91,6 +91,7 @@ fn client_ended(sk: &Sk, tcp: &Tcp, mark: *mut Mark, old_state: u8, new_state: u
         s::FIN_WAIT1 => count_fin(sk, phase, true),
         _ => {}
     }
+    ages::closed(sk, tcp, memory, new_state);
     let err = new_state == s::CLOSE && sk.err() != 0;
     let wanted = err || phase == phase::PENDING || maps::config() & config_flag::ALL_ENDS != 0;
     if !wanted {
@@ -101,7 +102,7 @@ fn client_ended(sk: &Sk, tcp: &Tcp, mark: *mut Mark, old_state: u8, new_state: u
         |record| &mut record.header,
         |record| {
             fill_end(record, sk, tcp, old_state, new_state);
-            fill_client(record, mark);
+            fill_client(record, sk, mark);
             if phase == phase::PENDING {
                 record.flags |= flag::PENDING;
             }
@@ -248,7 +249,7 @@ fn hinted(sk: &Sk, new_state: u8) -> u32 {
 }
 
 #[inline(always)]
-fn fill_client(record: &mut SocketEnd, mark: *mut Mark) {
+fn fill_client(record: &mut SocketEnd, sk: &Sk, mark: *mut Mark) {
     // SAFETY: storage of a live socket.
     let mark = unsafe { &*mark };
     record.role = role::CLIENT;
@@ -267,6 +268,7 @@ fn fill_client(record: &mut SocketEnd, mark: *mut Mark) {
     if maps::owner_flags(mark.owner.tgid) & owner_flag::ACCEPTS != 0 {
         record.flags |= flag::OWNER_ACCEPTS;
     }
+    ages::fill(record, sk);
 }
 
 /// Notes that an end was queued, or counts that it was not.

@@ -18,6 +18,10 @@ static VANTAGE: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 static HAS_RESET_REASON: Global<u32> = Global::new(0);
 
+/// Jiffies in a second.
+#[unsafe(no_mangle)]
+static HZ: Global<u32> = Global::new(250);
+
 /// 1 if the programs may write to the agent's log (`--debug-programs`); otherwise the verifier prunes it.
 #[unsafe(no_mangle)]
 static DEBUG_PROGRAMS: Global<u32> = Global::new(0);
@@ -46,6 +50,12 @@ pub fn offset_at(at: usize) -> usize {
 #[inline(always)]
 pub fn outside(netns: impl FnOnce() -> u32) -> bool {
     VANTAGE.load() != 0 && VANTAGE.load() != netns()
+}
+
+/// Jiffies in a second.
+#[inline(always)]
+pub fn hz() -> u32 {
+    HZ.load()
 }
 
 #[inline(always)]

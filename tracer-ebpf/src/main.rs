@@ -4,6 +4,7 @@
 //! * `resets`: `tcp_receive_reset`, `tcp_send_reset`, and the RSTs that no socket sends;
 //! * `fins`: `tcp_fin`, where the kernel takes fentry or kprobes;
 //! * `reads`: `tcp_rcv_space_adjust`, which tells an answered request from one that waits;
+//! * `ages`: what reads and ends teach of an upstream: slow answers, idle closes;
 //! * `processes`: exits, fatal signals, the OOM killer;
 //! * `snapshot`: what existed before the start.
 //!
@@ -13,6 +14,8 @@
 #![cfg_attr(target_arch = "bpf", feature(core_intrinsics))]
 #![cfg_attr(target_arch = "bpf", expect(internal_features, reason = "atomic addition, see maps::add"))]
 
+#[cfg(target_arch = "bpf")]
+mod ages;
 #[cfg(target_arch = "bpf")]
 mod emit;
 #[cfg(target_arch = "bpf")]

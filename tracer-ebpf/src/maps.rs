@@ -157,6 +157,12 @@ pub fn upstream(key: &UpstreamKey) -> Option<*mut UpstreamCounters> {
     UPSTREAMS.get_ptr_mut(UpstreamKey::default())
 }
 
+/// The counters of an upstream that has been counted before.
+#[inline(always)]
+pub fn known_upstream(key: &UpstreamKey) -> Option<*mut UpstreamCounters> {
+    UPSTREAMS.get_ptr_mut(key)
+}
+
 /// Adds 1 atomically: other CPUs count too, and a softirq may interrupt this program on its own CPU.
 ///
 /// An intrinsic, since core offers no `fetch_add` for a target without compare-and-swap; it becomes the one

@@ -4,6 +4,7 @@ use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 
+use crate::ages;
 use crate::kread::Sk;
 use crate::maps::{self, mark_flag, owner_flag};
 
@@ -33,6 +34,7 @@ fn read(sk: &Sk) {
     let write_seq = tcp.write_seq();
     if mark.read_mark != write_seq {
         mark.exchanges += 1;
+        ages::answered(sk, &tcp, mark);
         mark.read_mark = write_seq;
     }
     mark.retrans_mark = tcp.total_retrans();

@@ -57,6 +57,8 @@ pub mod flag {
     pub const REFUSED_HERE: u32 = 1 << 9;
     /// Received after it had last sent (resolution 1/HZ): an accepted socket owes an answer.
     pub const UNANSWERED: u32 = 1 << 10;
+    /// Connections to this upstream have been used more than once.
+    pub const UPSTREAM_REUSED: u32 = 1 << 16;
 }
 
 /// First in every record.
@@ -148,6 +150,13 @@ pub struct SocketEnd {
     pub exchanges: u32,
     /// With `REFUSED_HERE`: the network namespace that answered.
     pub refused_in_netns: u32,
+    /// Jiffies that the slowest answer of this upstream took of late; 0: none took 50 ms.
+    pub slowest_answer: u32,
+    /// Jiffies without data after which this upstream closed kept connections, the last eight in any order;
+    /// 0: none yet.
+    pub idle_ages: [u32; IDLE_AGES],
+    /// Keeps the size a multiple of eight.
+    pub reserved: u32,
     pub old_state: u8,
     pub new_state: u8,
     pub role: u8,
@@ -240,7 +249,7 @@ pub struct Snapshot {
 const _: () = assert!(size_of::<Header>() == 16);
 const _: () = assert!(size_of::<Task>() == 56);
 const _: () = assert!(size_of::<Tuple>() == 40);
-const _: () = assert!(size_of::<SocketEnd>() == 272);
+const _: () = assert!(size_of::<SocketEnd>() == 312);
 const _: () = assert!(size_of::<ResetSent>() == 136);
 const _: () = assert!(size_of::<Listener>() == 136);
 const _: () = assert!(size_of::<ProcessExit>() == 72);
@@ -282,7 +291,31 @@ pub mod phase {
     pub const COUNT: usize = 4;
 }
 
-/// Value of the map `UPSTREAMS`. Only ever added to, atomically.
+/// Idle closes that are remembered of an upstream.
+pub const IDLE_AGES: usize = 8;
+
+/// What is learned of an upstream from times, all in jiffies. Overwritten in place.
+#[repr(C)]
+#[cfg_attr(feature = "bytes", derive(FromBytes, IntoBytes, Immutable, KnownLayout))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UpstreamAges {
+    /// The slowest answer of the present window; 0: none took 50 ms.
+    pub slowest: u32,
+    /// The same of the window before.
+    pub slowest_before: u32,
+    /// When the present window began (low 32 bits).
+    pub window_began: u32,
+    /// 1 if a connection has been used twice.
+    pub reused: u32,
+    /// Time without data after which it closed kept connections: the last ones, as a ring. 0: none yet.
+    pub idle: [u32; IDLE_AGES],
+    /// How many have been written to the ring.
+    pub next_idle: u32,
+    /// Keeps the size a multiple of eight.
+    pub reserved: u32,
+}
+
+/// Value of the map `UPSTREAMS`. But for the ages only ever added to, atomically.
 #[repr(C)]
 #[cfg_attr(feature = "bytes", derive(FromBytes, IntoBytes, Immutable, KnownLayout))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -294,11 +327,12 @@ pub struct UpstreamCounters {
     pub fins_received: [u64; phase::COUNT],
     /// Ends that were to be judged and found no room in the ring.
     pub unclassified: u64,
+    pub ages: UpstreamAges,
 }
 
 /// Number of `u64` in [`UpstreamCounters`].
 pub const UPSTREAM_WORDS: usize = size_of::<UpstreamCounters>() / 8;
-const _: () = assert!(UPSTREAM_WORDS == 22);
+const _: () = assert!(UPSTREAM_WORDS == 29);
 const _: () = assert!(size_of::<UpstreamKey>() == 24);
 
 /// Indices of the per-CPU map `TALLY`, besides the two tables that count by record kind.

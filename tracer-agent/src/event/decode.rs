@@ -106,6 +106,9 @@ fn socket_end(r: &wire::SocketEnd) -> Result<SocketEnd, DecodeError> {
         retransmits_since_read: r.total_retrans.wrapping_sub(r.retrans_mark),
         srtt_us: r.srtt_us,
         exchanges: r.exchanges,
+        slowest_answer: r.slowest_answer,
+        idle_ages: r.idle_ages,
+        upstream_reused: has(flag::UPSTREAM_REUSED),
         written_since_read: has(flag::MARKED).then(|| r.write_seq.wrapping_sub(r.read_mark)),
     })
 }

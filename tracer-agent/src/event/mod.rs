@@ -13,6 +13,7 @@ mod task;
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
+use tracer_ebpf::wire::IDLE_AGES;
 
 pub use decode::{DecodeError, decode};
 pub use target::Target;
@@ -110,6 +111,15 @@ pub struct SocketEnd {
     pub srtt_us: u32,
     /// Answers read so far.
     pub exchanges: u32,
+    /// Jiffies that the slowest answer of this upstream took of late; 0: none took 50 ms.
+    #[serde(default)]
+    pub slowest_answer: u32,
+    /// Jiffies without data after which this upstream closed kept connections; 0: no such yet.
+    #[serde(default)]
+    pub idle_ages: [u32; IDLE_AGES],
+    /// Connections to this upstream have been used more than once.
+    #[serde(default)]
+    pub upstream_reused: bool,
     /// Bytes written since the last read; None where no read was seen.
     pub written_since_read: Option<u32>,
 }

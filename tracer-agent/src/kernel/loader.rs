@@ -199,12 +199,14 @@ fn load_object(layout: &Layout, options: &Options, btf: &Btf) -> Result<Ebpf, Lo
     let offsets = layout.offsets.words();
     let vantage = options.vantage.unwrap_or(0);
     let has_reason = u32::from(layout.has_reset_reason());
+    let hz = clock::jiffies_per_second();
     let debug = u32::from(options.debug_programs);
     let mut loader = EbpfLoader::new();
     loader.btf(Some(btf));
     loader.override_global("OFFSETS", offsets.as_slice(), true);
     loader.override_global("VANTAGE", &vantage, true);
     loader.override_global("HAS_RESET_REASON", &has_reason, true);
+    loader.override_global("HZ", &hz, true);
     loader.override_global("DEBUG_PROGRAMS", &debug, true);
     Ok(loader.load(OBJECT)?)
 }

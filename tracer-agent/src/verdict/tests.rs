@@ -76,6 +76,9 @@ fn leg() -> SocketEnd {
         retransmits_since_read: 0,
         srtt_us: 180,
         exchanges: 0,
+        slowest_answer: 0,
+        idle_ages: [0; 8],
+        upstream_reused: false,
         written_since_read: Some(97),
     }
 }
