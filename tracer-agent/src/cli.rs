@@ -3,6 +3,9 @@
 //! Reads words into values and nothing else; it opens no file and starts nothing. clap ends the process with
 //! exit code 2 on wrong usage.
 
+mod explain;
+mod recording;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU64;
 use std::path::PathBuf;
@@ -11,6 +14,9 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use jiff::SignedDuration;
+
+pub use explain::ExplainArgs;
+pub use recording::{RecordArgs, ReplayArgs};
 
 use crate::kernel::Groups;
 use crate::output::filter::{Filter, GatewayFilter, UpstreamFilter};
@@ -50,6 +56,12 @@ pub enum Command {
     Agent(AgentArgs),
     /// Show live verdicts, one line each
     Watch(WatchArgs),
+    /// Write what the kernel says to a file, from which `replay` gives the same verdicts
+    Record(RecordArgs),
+    /// Show the verdicts of a recording
+    Replay(ReplayArgs),
+    /// Say what a cause means, what proxies log for it, and what to do
+    Explain(ExplainArgs),
     /// Say what this kernel supports, what is missing, and what is lost without it
     Doctor(DoctorArgs),
     /// Break a few connections on loopback and show a verdict for each
@@ -109,6 +121,10 @@ pub struct WatchArgs {
     /// (loads the programs itself, without a running agent)
     #[arg(long, value_name = "PATH|INUM")]
     pub vantage: Option<Netns>,
+
+    /// Also record the run to a file, for `rstrace replay` (loads the programs itself, without a running agent)
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
 
     /// End after so many verdicts
     #[arg(long, value_name = "N")]

@@ -11,5 +11,6 @@ pub mod enrich;
 pub mod event;
 pub mod kernel;
 pub mod output;
+pub mod recording;
 pub mod table;
 pub mod verdict;

@@ -61,6 +61,12 @@ impl Host {
         self.groups.clone()
     }
 
+    /// Names of the running kernel's `enum sk_rst_reason`, by number.
+    #[must_use]
+    pub fn reset_reasons(&self) -> &BTreeMap<u32, String> {
+        &self.reset_reasons
+    }
+
     fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }

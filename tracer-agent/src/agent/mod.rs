@@ -17,8 +17,8 @@ use crate::output::http::Health;
 use crate::output::hub::Hub;
 use crate::output::metrics::{Metrics, TableUse};
 use crate::output::view::HookView;
-use crate::output::{Origin, Ready, Sink, VerdictView};
-use crate::table::Settings;
+use crate::output::{Names, Origin, Ready, Sink, VerdictView};
+use crate::recording::{self, Header, NotedNames, Recorder};
 
 pub use self::core::{Core, Input};
 pub use host::Host;
@@ -35,6 +35,8 @@ pub struct Agent {
     hub: Hub,
     health: Arc<Health>,
     program_log: Option<ProgramLog>,
+    header: Header,
+    recorder: Option<Recorder>,
 }
 
 impl Agent {
@@ -43,9 +45,21 @@ impl Agent {
     /// # Errors
     /// If the host does not support or permit it, or a required hook cannot be attached.
     pub fn start(options: &Options) -> Result<Self, LoadError> {
+        Self::begin(options, None)
+    }
+
+    /// The same, and everything that it sees is recorded.
+    ///
+    /// # Errors
+    /// As [`Agent::start`].
+    pub fn start_recorded(options: &Options, recorder: Recorder) -> Result<Self, LoadError> {
+        Self::begin(options, Some(recorder))
+    }
+
+    fn begin(options: &Options, mut recorder: Option<Recorder>) -> Result<Self, LoadError> {
         let (mut kernel, ring, existing) = Kernel::load(options)?;
         let program_log = kernel.take_program_log();
-        let settings = Settings { hz: kernel.hz, vantage: kernel.vantage().is_some() };
+        let (hz, vantage) = (kernel.hz, kernel.vantage());
         let kernel = Arc::new(Mutex::new(kernel));
         let host = Arc::new(Host::new(Arc::clone(&kernel)));
         let metrics = Arc::new(Metrics::default());
@@ -53,13 +67,17 @@ impl Agent {
         connect(&kernel, &host, &metrics, &hub);
         let health = Arc::new(Health::default());
         health.set_ready();
-        let origin = Origin { host: host.name().to_owned(), clock_offset_ns: clock::wall_offset_ns() };
-        let core = Core::new(settings, origin);
-        let mut agent = Self { ring, core, host, metrics, hub, health, program_log };
-        for socket in existing {
-            agent.input(Input::Event(Event::Existing(socket)));
+        let header = header(&host, hz, vantage);
+        let mut core = Core::new(header.settings(), header.origin());
+        let existing = existing.into_iter().map(|socket| Input::Event(Event::Existing(socket)));
+        let existing: Vec<Input> = existing.collect();
+        if let Some(recorder) = &mut recorder {
+            recorder.begin(&header, &existing);
         }
-        Ok(agent)
+        for input in existing {
+            core.take(input);
+        }
+        Ok(Self { ring, core, host, metrics, hub, health, program_log, header, recorder })
     }
 
     #[must_use]
@@ -75,6 +93,12 @@ impl Agent {
     #[must_use]
     pub fn health(&self) -> Arc<Health> {
         Arc::clone(&self.health)
+    }
+
+    /// The first line of a stream that begins with the agent.
+    #[must_use]
+    pub fn started(&self) -> Ready {
+        self.header.ready()
     }
 
     /// Makes the first line of a stream, whenever one begins.
@@ -143,8 +167,23 @@ impl Agent {
     }
 
     fn input(&mut self, input: Input) {
+        if self.recorder.is_none() {
+            self.judge(input, &*Arc::clone(&self.host));
+            return;
+        }
+        // Spelled before the core takes it, written after the names that its verdict asks for.
+        let line = recording::input_line(&input);
+        let host = Arc::clone(&self.host);
+        let names = NotedNames::new(&*host);
+        self.judge(input, &names);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.input(line, names.answers());
+        }
+    }
+
+    fn judge(&mut self, input: Input, names: &dyn Names) {
         let Some(verdict) = self.core.take(input) else { return };
-        let view = Arc::new(VerdictView::new(&verdict, &*self.host, self.core.origin()));
+        let view = Arc::new(VerdictView::new(&verdict, names, self.core.origin()));
         self.metrics.deliver(&verdict, &view);
         self.hub.deliver(&verdict, &view);
     }
@@ -175,6 +214,22 @@ async fn programs_speak(log: &mut Option<ProgramLog>) -> std::io::Result<()> {
     match log {
         Some(log) => log.read().await,
         None => std::future::pending().await,
+    }
+}
+
+/// What a recording of this run has to know of the host.
+fn header(host: &Host, hz: u32, vantage: Option<u32>) -> Header {
+    Header {
+        schema: recording::SCHEMA,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        host: host.name().to_owned(),
+        ktime_ns: clock::monotonic_ns(),
+        clock_offset_ns: clock::wall_offset_ns(),
+        hz,
+        vantage,
+        reset_reasons: host.reset_reasons().iter().map(|(number, name)| (name.clone(), *number)).collect(),
+        hooks: host.hooks(),
+        groups: host.groups(),
     }
 }
 

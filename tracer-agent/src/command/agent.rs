@@ -45,7 +45,7 @@ pub(super) async fn run(args: &AgentArgs, global: &Global) -> anyhow::Result<()>
 fn live(args: &AgentArgs, agent: &Agent) -> anyhow::Result<impl Future<Output = anyhow::Result<()>> + use<>> {
     let feed = if args.watch {
         let filter = Filter { gateway: args.gateway.clone(), all: args.all, ..Filter::default() };
-        Some(Feed::Own(agent.ready()(), agent.hub().subscribe("stdout", filter, QUEUE)?))
+        Some(Feed::Own(agent.started(), agent.hub().subscribe("stdout", filter, QUEUE)?))
     } else {
         None
     };

@@ -3,7 +3,10 @@
 mod agent;
 mod demo;
 mod doctor;
+mod explain;
 mod netns;
+mod record;
+mod replay;
 mod watch;
 
 use std::io::IsTerminal as _;
@@ -44,6 +47,9 @@ async fn dispatch(cli: &Cli) -> anyhow::Result<()> {
     match &cli.command {
         Command::Agent(args) => agent::run(args, &cli.global).await,
         Command::Watch(args) => watch::run(args, &cli.global).await,
+        Command::Record(args) => record::run(args, &cli.global).await,
+        Command::Replay(args) => replay::run(args).await,
+        Command::Explain(args) => explain::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Demo(_) => demo::command(&cli.global).await,
         Command::DemoPart(args) => demo::play(args.part),
@@ -67,10 +73,15 @@ fn report(error: &anyhow::Error) -> ExitCode {
     } else {
         FAILED
     };
-    let text = format!("{error:#}").replace('\n', " ");
+    say(&format_args!("{error:#}"));
+    ExitCode::from(code)
+}
+
+/// One line on standard error, whatever `--log` says.
+fn say(what: &dyn std::fmt::Display) {
+    let text = what.to_string().replace('\n', " ");
     // Standard error may be closed; there is nobody left to tell.
     let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("rstrace: {}\n", text.trim_end()));
-    ExitCode::from(code)
 }
 
 fn log_to_stderr(level: LogLevel, debug_programs: bool) {

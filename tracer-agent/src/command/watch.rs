@@ -1,17 +1,19 @@
 //! `rstrace watch`: live verdicts, from the running agent, else from programs of its own.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
 
 use super::netns::inum;
-use super::told_to_stop;
+use super::{Usage, record, told_to_stop};
 use crate::agent::Agent;
 use crate::cli::{Global, WatchArgs};
-use crate::kernel::Options;
+use crate::kernel::{Kernel, Options};
 use crate::output::filter::Filter;
 use crate::output::printer::{Feed, Format, Printer};
 use crate::output::socket::{Client, ClientError};
+use crate::recording::{RecordError, Recorder, Written};
 
 /// Lines that the terminal may be behind.
 const QUEUE: usize = 4096;
@@ -23,15 +25,30 @@ pub(super) async fn run(args: &WatchArgs, global: &Global) -> anyhow::Result<()>
     let netns = args.filter.netns.iter().map(inum).collect::<Result<_, _>>()?;
     let filter = args.filter.filter(netns);
     let vantage = args.vantage.as_ref().map(inum).transpose()?;
+    if args.record.as_deref() == Some(Path::new("-")) {
+        let why =
+            "`watch --record` needs a file, since verdicts take standard output: use `rstrace record -`";
+        return Err(Usage(why.to_owned()).into());
+    }
+    let (recorder, mut written) = match &args.record {
+        Some(path) => {
+            // Who may not load the programs must not empty a file either.
+            Kernel::supported()?;
+            let (recorder, written) = Recorder::file(path)?;
+            (Some(recorder), Some(written))
+        }
+        None => (None, None),
+    };
+    let options = Options { vantage, groups: args.with.groups(), debug_programs: global.debug_programs };
     let mut printer = Printer::stdout(Format::stdout(args.json))?;
     let work = async {
-        match running_agent(args, vantage).await? {
+        match running_agent(args).await? {
             Some(mut client) => {
                 let with = args.with.groups().iter().map(|group| group.name().to_owned()).collect();
                 client.watch(filter, with).await?;
                 printer.follow(Feed::Agent(client), args.limits()).await?;
             }
-            None => own(args, global, filter, vantage, &mut printer).await?,
+            None => own(args, &options, filter, recorder, &mut printer).await?,
         }
         anyhow::Ok(())
     };
@@ -44,18 +61,31 @@ pub(super) async fn run(args: &WatchArgs, global: &Global) -> anyhow::Result<()>
             done.context("cannot wait for signals")?;
             true
         }
+        error = no_more_written(&mut written) => return record::ended(error),
     };
     if stopped {
         // Whoever stopped us does not wait for a reader that has stopped as well.
         let _ = tokio::time::timeout(LAST_LINES, printer.finish()).await;
-        return Ok(());
+    } else {
+        printer.finish().await?;
     }
-    Ok(printer.finish().await?)
+    match written {
+        Some(written) => record::finish(written).await,
+        None => Ok(()),
+    }
+}
+
+/// Completes when the recording fails; never where there is none.
+async fn no_more_written(written: &mut Option<Written>) -> RecordError {
+    match written {
+        Some(written) => written.failed().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// The agent to ask, if one listens and may see what is asked for.
-async fn running_agent(args: &WatchArgs, vantage: Option<u32>) -> anyhow::Result<Option<Client>> {
-    if vantage.is_some() {
+async fn running_agent(args: &WatchArgs) -> anyhow::Result<Option<Client>> {
+    if args.vantage.is_some() || args.record.is_some() {
         return Ok(None);
     }
     match Client::connect(&args.socket).await {
@@ -68,15 +98,17 @@ async fn running_agent(args: &WatchArgs, vantage: Option<u32>) -> anyhow::Result
 /// Loads the programs for this command alone.
 async fn own(
     args: &WatchArgs,
-    global: &Global,
+    options: &Options,
     filter: Filter,
-    vantage: Option<u32>,
+    recorder: Option<Recorder>,
     printer: &mut Printer,
 ) -> anyhow::Result<()> {
-    let groups = args.with.groups();
-    let agent = Agent::start(&Options { vantage, groups, debug_programs: global.debug_programs })?;
+    let agent = match recorder {
+        Some(recorder) => Agent::start_recorded(options, recorder)?,
+        None => Agent::start(options)?,
+    };
     let subscription = agent.hub().subscribe("stdout", filter, QUEUE)?;
-    let feed = Feed::Own(agent.ready()(), subscription);
+    let feed = Feed::Own(agent.started(), subscription);
     tokio::select! {
         done = agent.run() => done.context("the agent stopped"),
         done = printer.follow(feed, args.limits()) => Ok(done?),

@@ -111,11 +111,15 @@ impl Human {
         match self.width {
             Width::Endless => None,
             Width::Fixed(columns) => Some(columns),
-            Width::Stdout => {
-                terminal_size::terminal_size_of(std::io::stdout()).map(|(width, _)| usize::from(width.0))
-            }
+            Width::Stdout => stdout_columns(),
         }
     }
+}
+
+/// Columns of the terminal; None where standard output is none.
+#[must_use]
+pub fn stdout_columns() -> Option<usize> {
+    terminal_size::terminal_size_of(std::io::stdout()).map(|(width, _)| usize::from(width.0))
 }
 
 /// The summary, and how sure it is where it is not certain.

@@ -2,34 +2,14 @@
 //!
 //! Tests only. Whether a section is true is beyond it; the tests on real servers say that.
 
+use super::causes_page::{PAGE, Section, sections};
 use super::{By, Cause, Impact};
-
-const PAGE: &str = include_str!("../../../docs/causes.md");
 
 /// Ends the first line of a section whose cause the rules do not give.
 const NOT_GIVEN: &str = "Not given yet.";
 
 /// The paragraphs of every section.
 const LABELS: [&str; 5] = ["Meaning", "Logs", "Evidence", "Gateway alone", "Do"];
-
-/// One section of the page.
-struct Section {
-    name: &'static str,
-    /// The line below the heading: by, impact, and whether it is given.
-    first_line: &'static str,
-    items: Vec<&'static str>,
-}
-
-/// The sections whose heading is a name in backticks; the preface has other headings.
-fn sections() -> Vec<Section> {
-    PAGE.split("\n## ")
-        .filter_map(|text| {
-            let (name, rest) = text.strip_prefix('`')?.split_once("`\n")?;
-            let (first_line, items) = rest.trim_start().split_once('\n')?;
-            Some(Section { name, first_line, items: items.split("\n- ").skip(1).collect() })
-        })
-        .collect()
-}
 
 /// What stands between backticks.
 fn quoted(text: &str) -> Vec<&str> {

@@ -6,6 +6,7 @@
 mod cause;
 #[cfg(test)]
 mod causes_doc;
+mod causes_page;
 mod errno;
 mod finding;
 mod rules;
@@ -18,6 +19,7 @@ mod words;
 use std::net::SocketAddr;
 
 pub use cause::{By, Cause, Confidence, How, Impact};
+pub use causes_page::Section;
 pub use rules::{RULES, Rule, judge};
 pub use signal::signal_name;
 pub use story::Story;

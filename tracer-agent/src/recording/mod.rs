@@ -1,0 +1,166 @@
+//! Recordings: the decoded events of a run in a file, from which the same verdicts come again.
+//!
+//! A recording holds every input of [`agent::Core`](crate::agent::Core) in its order, and what the host answered when
+//! a verdict needed a name. So a replay asks neither a kernel nor a clock nor this machine, and gives the same lines
+//! byte for byte. One JSON object a line; the first is the [`Header`].
+//!
+//! It holds addresses, ports, names and pids of processes, paths of cgroups, and no payload: the programs read none.
+
+mod read;
+mod replay;
+#[cfg(test)]
+mod tests;
+mod write;
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::{Deserialize, Serialize};
+
+pub use read::{Fault, ReadError, Remark};
+pub use replay::Replay;
+pub use write::{NotedNames, RecordError, Recorder, Written, input_line};
+
+use crate::event::Process;
+use crate::output::view::HookView;
+use crate::output::{Names, Origin, Ready};
+use crate::table::Settings;
+
+/// Goes up when a line changes its meaning; new fields and new kinds of lines do not count.
+pub const SCHEMA: u32 = 1;
+
+/// Names remembered; a host has some hundreds of cgroups, and each process asks once.
+const NAMES: usize = 16_384;
+
+/// First line: what has to be known of the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Header {
+    pub schema: u32,
+    /// Of the rstrace that recorded.
+    pub version: String,
+    pub host: String,
+    /// `CLOCK_MONOTONIC` at the start, nanoseconds.
+    pub ktime_ns: u64,
+    /// `CLOCK_REALTIME` minus `CLOCK_MONOTONIC` at the start, nanoseconds.
+    pub clock_offset_ns: i64,
+    /// Jiffies in a second.
+    pub hz: u32,
+    /// Inode number of the one network namespace that was looked at.
+    pub vantage: Option<u32>,
+    /// Numbers of the kernel's `enum sk_rst_reason`, by name.
+    pub reset_reasons: BTreeMap<String, u32>,
+    pub hooks: Vec<HookView>,
+    /// The optional groups of hooks that were on.
+    pub groups: Vec<String>,
+}
+
+/// Every line but the events, which stand there as they are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+enum Line {
+    Recording(Header),
+    /// Stands before the input whose verdict asked for it.
+    Name(Answer),
+    Settle {
+        now_ns: u64,
+    },
+    Tick {
+        now_ns: u64,
+        clock_offset_ns: i64,
+    },
+    /// So many lines are missing here: the file could not be written fast enough.
+    Omitted {
+        count: u64,
+    },
+    /// An event, or what a newer rstrace wrote.
+    #[serde(other)]
+    Other,
+}
+
+/// What a verdict's line asks of the host.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(tag = "of", rename_all = "snake_case")]
+pub enum Question {
+    Cgroup { tgid: u32, start_boottime: u64 },
+    Scope { netns: u32 },
+}
+
+/// What the host answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    #[serde(flatten)]
+    pub question: Question,
+    pub name: Option<String>,
+}
+
+/// The last answer to each question. A recorder and a replay forget at the same lines.
+#[derive(Clone, Debug, Default)]
+struct Answers(HashMap<Question, Option<String>>);
+
+// === impl Header ===
+
+impl Header {
+    #[must_use]
+    pub fn settings(&self) -> Settings {
+        Settings { hz: self.hz, vantage: self.vantage.is_some() }
+    }
+
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        Origin { host: self.host.clone(), clock_offset_ns: self.clock_offset_ns }
+    }
+
+    /// The first line of the stream of this run.
+    #[must_use]
+    pub fn ready(&self) -> Ready {
+        let ready = Ready::new(self.ktime_ns, &self.origin(), self.hooks.clone(), self.groups.clone());
+        Ready { version: self.version.clone(), ..ready }
+    }
+}
+
+// === impl Question ===
+
+impl Question {
+    fn cgroup_of(process: &Process) -> Self {
+        Self::Cgroup { tgid: process.tgid, start_boottime: process.start_boottime }
+    }
+}
+
+// === impl Answers ===
+
+impl Answers {
+    fn to(&self, question: &Question) -> Option<&str> {
+        self.0.get(question)?.as_deref()
+    }
+
+    fn knows(&self, answer: &Answer) -> bool {
+        self.0.get(&answer.question) == Some(&answer.name)
+    }
+
+    fn learn(&mut self, answer: Answer) {
+        if self.0.len() >= NAMES && !self.0.contains_key(&answer.question) {
+            self.0.clear();
+        }
+        self.0.insert(answer.question, answer.name);
+    }
+}
+
+/// Names as a recording has them.
+struct RecordedNames<'a> {
+    answers: &'a Answers,
+    reset_reasons: &'a BTreeMap<u32, String>,
+}
+
+impl Names for RecordedNames<'_> {
+    fn cgroup(&self, process: &Process) -> Option<String> {
+        self.answers.to(&Question::cgroup_of(process)).map(str::to_owned)
+    }
+
+    fn reset_reason(&self, number: u32) -> Option<String> {
+        self.reset_reasons.get(&number).cloned()
+    }
+
+    fn scope(&self, netns: u32) -> String {
+        // Without an answer (its line was omitted) the commonest one.
+        self.answers.to(&Question::Scope { netns }).unwrap_or("host").to_owned()
+    }
+}
