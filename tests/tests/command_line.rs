@@ -58,6 +58,63 @@ fn a_bad_value_is_wrong_usage_and_named() -> Result<()> {
 }
 
 #[test]
+fn a_cause_is_explained_and_an_unknown_one_is_wrong_usage() -> Result<()> {
+    let ended = rstrace(&["explain", "oom_killed"])?;
+    ensure!(ended.code == Some(0) && ended.stdout.starts_with("oom_killed\nBy upstream"), "{ended:?}");
+    ensure!(!ended.stdout.contains(['\u{1b}', '`']), "colours or Markdown in a pipe: {ended:?}");
+    let ended = rstrace(&["explain"])?;
+    for cause in ["no_listener (by upstream)", "gateway_timeout (by gateway)", "unknown (by unknown)"] {
+        ensure!(ended.stdout.contains(cause), "{cause} is not listed:\n{}", ended.stdout);
+    }
+    let ended = rstrace(&["explain", "oom_kill"])?;
+    ensure!(ended.code == Some(2) && ended.stdout.is_empty(), "{ended:?}");
+    one_line_naming(&ended, "did you mean oom_killed?")
+}
+
+#[test]
+fn what_is_no_recording_is_one_line_that_names_it() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("r.ndjson");
+    let name = file.to_string_lossy().into_owned();
+    let missing = rstrace(&["replay", &name])?;
+    ensure!(missing.code == Some(1), "{missing:?}");
+    one_line_naming(&missing, &name)?;
+    let header = r#"{"kind":"recording","schema":1,"version":"0.1.0","host":"gw","ktime_ns":1,"clock_offset_ns":1,"hz":250,"vantage":null,"reset_reasons":{},"hooks":[],"groups":[]}"#;
+    let newer = header.replace(r#""schema":1"#, r#""schema":2"#);
+    for (text, code, what) in [
+        ("", 1, "it is empty"),
+        ("no recording\n", 1, "line 1: no header"),
+        (&newer, 1, "schema 2"),
+        (&format!("{header}\n{{\"kind\":\"settle\"}}\n"), 1, "line 2: damaged"),
+        (&format!("{header}\n{{\"kind\":\"set"), 0, "line 2: cut off"),
+        (&format!("{header}\n{{\"kind\":\"quic\"}}\n"), 0, "(quic)"),
+    ] {
+        std::fs::write(&file, text)?;
+        let ended = rstrace(&["replay", "--json", &name])?;
+        ensure!(ended.code == Some(code), "{text:?}: {ended:?}");
+        one_line_naming(&ended, &format!("{name}: "))?;
+        one_line_naming(&ended, what)?;
+        ensure!(code != 0 || ended.stdout.contains("\"ready\""), "{text:?}: {ended:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_recording_that_cannot_be_written_is_one_line_that_names_it() -> Result<()> {
+    for (arguments, code, what) in [
+        (&["record", "/nonexistent/r"][..], 1, "/nonexistent/r"),
+        (&["record", "/dev/full"], 1, "/dev/full"),
+        (&["watch", "--record", "/dev/full"], 1, "/dev/full"),
+        (&["watch", "--record", "-"], 2, "rstrace record -"),
+    ] {
+        let ended = rstrace(arguments)?;
+        ensure!(ended.code == Some(code), "{arguments:?}: {ended:?}");
+        one_line_naming(&ended, what)?;
+    }
+    Ok(())
+}
+
+#[test]
 fn help_and_version_are_no_failures() -> Result<()> {
     for arguments in [&["--help"][..], &["--version"], &["watch", "--help"], &["agent", "--help"]] {
         let ended = rstrace(arguments)?;
@@ -127,11 +184,16 @@ fn without_privileges_it_is_one_line_and_3() -> Result<()> {
     open_to_all(folder.path())?;
     let socket = folder.path().join("s.sock").to_string_lossy().into_owned();
     let listen = free_port()?.to_string();
+    let recording = folder.path().join("kept.ndjson").to_string_lossy().into_owned();
+    std::fs::write(&recording, "kept")?;
+    open_to_all(recording.as_ref())?;
     let commands = [
         &["watch", "--socket", &socket][..],
         &["agent", "--listen", &listen, "--socket", &socket],
         &["agent", "--listen", &listen, "--socket", "/run/rstrace-of-root/rstrace.sock"],
         &["doctor"],
+        &["record", &recording],
+        &["watch", "--record", &recording],
     ];
     for arguments in commands {
         let mut command = Command::new(&program);
@@ -140,6 +202,7 @@ fn without_privileges_it_is_one_line_and_3() -> Result<()> {
         ensure!(ended.code == Some(3), "{arguments:?} ended with {:?}: {}", ended.code, ended.stderr);
         one_line_naming(&ended, "CAP_")?;
     }
+    ensure!(std::fs::read_to_string(&recording)? == "kept", "a refused command emptied the file");
     Ok(())
 }
 
