@@ -26,9 +26,9 @@ pub mod limit {
     pub const UPSTREAMS: usize = 4096;
     /// Processes remembered as owners of sockets.
     pub const OWNERS: usize = 8192;
-    /// Refusals that wait for the connecting socket to learn of them. An LRU map hands out free entries
+    /// Notes that wait for the socket that they explain, in each of two maps. An LRU map hands out free entries
     /// to CPUs in batches of 128, so it has to be much larger than what is in flight.
-    pub const REFUSALS: usize = 4096;
+    pub const NOTES: usize = 8192;
     /// Listening (netns, port) pairs, used while the snapshot tells accepted sockets from connected ones.
     pub const LISTEN_PORTS: usize = 16384;
     /// Bytes of the ring buffer: room for some 3,600 ends of connections while the agent is not scheduled.

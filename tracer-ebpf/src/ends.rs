@@ -6,16 +6,19 @@ use tracer_ebpf::tcp_state as s;
 use tracer_ebpf::wire::{SocketEnd, UpstreamCounters, UpstreamKey, flag, kind, outcome, phase, role};
 
 use crate::kread::{PF_EXITING, Sk, TaskRef, Tcp};
-use crate::maps::{self, Mark, RefusalKey, mark_flag, owner_flag};
-use crate::{ages, emit};
+use crate::maps::{self, Mark, mark_flag, owner_flag};
+use crate::{ages, emit, notes};
 
 const ECONNREFUSED: u32 = 111;
 const ETIMEDOUT: u32 = 110;
+/// Unread bytes that a healthy close may leave: TLS's close_notify is no longer (24 to 31 with today's ciphers, 53
+/// with the old CBC ones).
+const LONGEST_GOODBYE: u32 = 53;
 
 #[inline(always)]
 pub fn connect_failed(sk: &Sk, new_state: u8) {
     let (Some(mark), Some(tcp)) = (maps::mark(sk), sk.tcp()) else { return };
-    let err = sk.err();
+    let err = connect_error(sk);
     let index = match err {
         ECONNREFUSED => outcome::REFUSED,
         ETIMEDOUT => outcome::TIMED_OUT,
@@ -25,41 +28,28 @@ pub fn connect_failed(sk: &Sk, new_state: u8) {
         _ => outcome::UNREACHABLE,
     };
     count_upstream(sk, |counters| &raw mut counters.connections[index]);
-    let netns = if err == ECONNREFUSED { refusing_netns(sk, &tcp) } else { None };
     let queued = emit::queue::<SocketEnd>(
         kind::SOCKET_END,
         |record| &mut record.header,
         |record| {
             fill_end(record, sk, &tcp, s::SYN_SENT, new_state);
             fill_client(record, sk, mark);
-            if let Some(netns) = netns {
-                record.flags |= flag::REFUSED_HERE;
-                record.refused_in_netns = netns;
-            }
+            record.sk_err = err;
+            // SAFETY: storage of a live socket.
+            notes::look_up(record, sk, &tcp, unsafe { &*mark });
         },
     );
     reported(sk, mark, queued);
 }
 
-/// The namespace of this host that refused the SYN of this socket, if one did.
+/// What the socket says, or what ICMP said while its owner held it: then the error is kept as one that may pass, the
+/// SYN is tried again, and the owner may give up before the kernel does.
 #[inline(always)]
-fn refusing_netns(sk: &Sk, tcp: &Tcp) -> Option<u32> {
-    let mut key = RefusalKey {
-        local: [0; 16],
-        peer: [0; 16],
-        local_port: tcp.local_port(),
-        peer_port: sk.peer_port(),
-        // `write_seq` counts the SYN already.
-        seq: tcp.write_seq().wrapping_sub(1),
-    };
-    sk.local_address(&mut key.local);
-    sk.peer_address(&mut key.peer);
-    // SAFETY: the value is one aligned u32.
-    let netns = unsafe { maps::REFUSALS.get(key) }.copied();
-    if netns.is_some() {
-        let _ = maps::REFUSALS.remove(key);
+fn connect_error(sk: &Sk) -> u32 {
+    match sk.err() {
+        0 => sk.soft_err(),
+        err => err,
     }
-    netns
 }
 
 /// ESTABLISHED was left, or an accepted socket was closed after its client's FIN.
@@ -76,13 +66,35 @@ pub fn ended(sk: &Sk, old_state: u8, new_state: u8) {
 fn client_ended(sk: &Sk, tcp: &Tcp, mark: *mut Mark, old_state: u8, new_state: u8) {
     // SAFETY: storage of a live socket; the change of state holds the socket lock.
     let memory = unsafe { &mut *mark };
-    if old_state == s::CLOSE_WAIT {
-        // The end was judged when the peer's FIN came; what is left is our own.
-        if new_state == s::LAST_ACK {
-            count_fin(sk, memory.phase as usize, true);
-        }
+    let wanted = if old_state == s::CLOSE_WAIT {
+        left_close_wait(sk, tcp, memory, new_state)
+    } else {
+        left_established(sk, tcp, memory, new_state) | (maps::config() & config_flag::ALL_ENDS != 0)
+    };
+    if !wanted {
         return;
     }
+    let queued = emit::queue::<SocketEnd>(
+        kind::SOCKET_END,
+        |record| &mut record.header,
+        |record| {
+            fill_end(record, sk, tcp, old_state, new_state);
+            fill_client(record, sk, mark);
+            // SAFETY: storage of a live socket; the change of state holds the socket lock.
+            let memory = unsafe { &mut *mark };
+            notes::look_up(record, sk, tcp, memory);
+            if memory.phase == phase::PENDING as u32 {
+                record.flags |= flag::PENDING;
+            }
+        },
+    );
+    reported(sk, mark, queued);
+}
+
+/// Counts; true if the end is worth a record: an error, a request that waits, an answer that was not read, or an
+/// accepted end on this host that has a tale to tell.
+#[inline(always)]
+fn left_established(sk: &Sk, tcp: &Tcp, memory: &mut Mark, new_state: u8) -> bool {
     let fin = new_state == s::CLOSE_WAIT;
     let phase = phase_of(tcp, memory, fin);
     memory.phase = phase as u32;
@@ -93,22 +105,27 @@ fn client_ended(sk: &Sk, tcp: &Tcp, mark: *mut Mark, old_state: u8, new_state: u
     }
     ages::closed(sk, tcp, memory, new_state);
     let err = new_state == s::CLOSE && sk.err() != 0;
-    let wanted = err || phase == phase::PENDING || maps::config() & config_flag::ALL_ENDS != 0;
-    if !wanted {
-        return;
+    let unread = tcp.rcv_nxt().wrapping_sub(tcp.copied_seq());
+    let dropped = !fin && unread > LONGEST_GOODBYE;
+    err || phase == phase::PENDING || dropped || (fin && notes::peer_ended_badly(sk, tcp))
+}
+
+/// The peer's FIN was judged when it came. What is left is our own, and whether a request was written after it: a
+/// kept connection that its owner did not know to be closed.
+#[inline(always)]
+fn left_close_wait(sk: &Sk, tcp: &Tcp, memory: &mut Mark, new_state: u8) -> bool {
+    if new_state == s::LAST_ACK {
+        count_fin(sk, memory.phase as usize, true);
     }
-    let queued = emit::queue::<SocketEnd>(
-        kind::SOCKET_END,
-        |record| &mut record.header,
-        |record| {
-            fill_end(record, sk, tcp, old_state, new_state);
-            fill_client(record, sk, mark);
-            if phase == phase::PENDING {
-                record.flags |= flag::PENDING;
-            }
-        },
-    );
-    reported(sk, mark, queued);
+    let judged = memory.phase == phase::PENDING as u32 || memory.flags & mark_flag::MARKED == 0;
+    let written = tcp.write_seq().wrapping_sub(memory.read_mark);
+    // A request that the peer's kernel took may be one half of a tunnel; one that it refused, or never took, is lost.
+    let refused = new_state == s::CLOSE && sk.err() != 0 || tcp.snd_una() != tcp.write_seq();
+    if judged || written <= LONGEST_GOODBYE || !refused {
+        return false;
+    }
+    memory.phase = phase::PENDING as u32;
+    true
 }
 
 /// How far the connection had come. A request is pending if something was written since the last read and
@@ -138,11 +155,16 @@ fn server_ended(sk: &Sk, tcp: &Tcp, old_state: u8, new_state: u8) {
     let err = sk.err();
     let peer_ended = new_state == s::CLOSE_WAIT || (new_state == s::CLOSE && err != 0);
     let unanswered = unanswered(tcp, new_state == s::CLOSE_WAIT || old_state == s::CLOSE_WAIT);
-    let mut wanted = unanswered || maps::config() & config_flag::ALL_ENDS != 0;
+    let answering = peer_ended && tcp.write_seq() != tcp.snd_una();
+    let mut wanted = unanswered || answering || maps::config() & config_flag::ALL_ENDS != 0;
     if !peer_ended && old_state == s::ESTABLISHED {
         // (After the peer's FIN the application may have read the end of the stream, which counts as a byte.)
         let unread = tcp.rcv_nxt() != tcp.copied_seq();
-        wanted |= unread || new_state == s::CLOSE || dies_badly(sk);
+        let dies_badly = dies_badly(sk);
+        wanted |= unread || new_state == s::CLOSE || dies_badly;
+        if unanswered || dies_badly {
+            notes::bad_end(sk, tcp);
+        }
     }
     if !wanted {
         return;
@@ -155,6 +177,9 @@ fn server_ended(sk: &Sk, tcp: &Tcp, old_state: u8, new_state: u8) {
             record.role = role::SERVER;
             if unanswered {
                 record.flags |= flag::UNANSWERED;
+            }
+            if answering {
+                record.flags |= flag::ANSWERING;
             }
         },
     );

@@ -4,6 +4,7 @@
 use core::ptr;
 
 use aya_ebpf::Global;
+use tracer_ebpf::config::MISSING;
 use tracer_ebpf::offsets::Offsets;
 
 /// Offsets of kernel members, filled in by the agent before the load and frozen.
@@ -21,6 +22,10 @@ static HAS_RESET_REASON: Global<u32> = Global::new(0);
 /// Jiffies in a second.
 #[unsafe(no_mangle)]
 static HZ: Global<u32> = Global::new(250);
+/// Numbers in the running kernel's `enum skb_drop_reason`, `MISSING` where it has no such reason: NETFILTER_DROP,
+/// TCP_LISTEN_OVERFLOW, NEIGH_FAILED.
+#[unsafe(no_mangle)]
+static DROP_REASONS: Global<[u32; 3]> = Global::new([MISSING; 3]);
 
 /// 1 if the programs may write to the agent's log (`--debug-programs`); otherwise the verifier prunes it.
 #[unsafe(no_mangle)]
@@ -61,4 +66,23 @@ pub fn hz() -> u32 {
 #[inline(always)]
 pub fn has_reset_reason() -> bool {
     HAS_RESET_REASON.load() != 0
+}
+
+/// Why a packet was dropped, as far as it matters.
+pub enum DropReason {
+    Netfilter,
+    ListenOverflow,
+    Neighbour,
+    Other,
+}
+
+#[inline(always)]
+pub fn drop_reason(number: u32) -> DropReason {
+    let [netfilter, overflow, neighbour] = DROP_REASONS.load();
+    match number {
+        _ if number == netfilter => DropReason::Netfilter,
+        _ if number == overflow => DropReason::ListenOverflow,
+        _ if number == neighbour => DropReason::Neighbour,
+        _ => DropReason::Other,
+    }
 }

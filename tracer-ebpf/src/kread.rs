@@ -84,6 +84,12 @@ impl Sk {
         load!(self.0, sk_err as u32)
     }
 
+    /// An error that may pass, as ICMP reports it while `current` holds the socket.
+    #[inline(always)]
+    pub fn soft_err(&self) -> u32 {
+        load!(self.0, sk_err_soft as u32)
+    }
+
     #[inline(always)]
     pub fn shutdown(&self) -> u8 {
         load!(self.0, sk_shutdown as u8)
@@ -345,19 +351,27 @@ impl Skb {
         load!(self.0, skb_head as Raw).wrapping_add(usize::from(load!(self.0, skb_network_header as u16)))
     }
 
-    #[inline(always)]
-    pub fn transport_header(&self) -> *const u8 {
-        load!(self.0, skb_head as Raw).wrapping_add(usize::from(load!(self.0, skb_transport_header as u16)))
-    }
-
-    /// Of the device that it came in by.
+    /// Of the device that it came in by or leaves by; of its socket where it has not got that far.
     #[inline(always)]
     pub fn netns(&self) -> u32 {
         let device = load!(self.0, skb_dev as Raw);
         if device.is_null() {
-            return 0;
+            return self.socket_netns();
         }
         let net = load!(device, dev_net as Raw);
+        if net.is_null() {
+            return 0;
+        }
+        load!(net, net_inum as u32)
+    }
+
+    #[inline(always)]
+    fn socket_netns(&self) -> u32 {
+        let sk = load!(self.0, skb_sk as Raw);
+        if sk.is_null() {
+            return 0;
+        }
+        let net = load!(sk, skc_net as Raw);
         if net.is_null() {
             return 0;
         }

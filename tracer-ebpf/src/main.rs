@@ -1,7 +1,8 @@
 //! rstrace's kernel programs. One file for each family of hooks:
 //!
 //! * `state`: `inet_sock_set_state`, where every connection begins and ends (`ends`);
-//! * `resets`: `tcp_receive_reset`, `tcp_send_reset`, and the RSTs that no socket sends;
+//! * `resets`: `tcp_receive_reset`, `tcp_send_reset`;
+//! * `notes`: what became of a socket's segments elsewhere on this host (RSTs that no connection sends, dropped packets);
 //! * `fins`: `tcp_fin`, where the kernel takes fentry or kprobes;
 //! * `reads`: `tcp_rcv_space_adjust`, which tells an answered request from one that waits;
 //! * `ages`: what reads and ends teach of an upstream: slow answers, idle closes;
@@ -28,6 +29,8 @@ mod globals;
 mod kread;
 #[cfg(target_arch = "bpf")]
 mod maps;
+#[cfg(target_arch = "bpf")]
+mod notes;
 #[cfg(target_arch = "bpf")]
 mod processes;
 #[cfg(target_arch = "bpf")]

@@ -48,18 +48,6 @@ pub struct Hint {
     pub reader: u64,
 }
 
-/// Key of a refusal: the SYN that was answered with a RST, seen from the socket that sent it.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct RefusalKey {
-    pub local: [u8; 16],
-    pub peer: [u8; 16],
-    pub local_port: u16,
-    pub peer_port: u16,
-    /// Initial sequence number: the same on both sides of whatever lies between.
-    pub seq: u32,
-}
-
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(limit::RING_BYTES as u32, 0);
 
@@ -79,9 +67,6 @@ static UPSTREAMS: HashMap<UpstreamKey, UpstreamCounters> =
 /// tgid to flags of `owner_flag`: processes that own sockets.
 #[map]
 static OWNERS: LruHashMap<u32, u32> = LruHashMap::with_max_entries(limit::OWNERS as u32, 0);
-
-#[map]
-pub static REFUSALS: LruHashMap<RefusalKey, u32> = LruHashMap::with_max_entries(limit::REFUSALS as u32, 0);
 
 /// (netns << 32 | port) of listening sockets, for the snapshot only.
 #[map]

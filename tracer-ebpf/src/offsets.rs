@@ -78,6 +78,7 @@ members! {
     skc_v6_rcv_saddr: "sock_common"."skc_v6_rcv_saddr",
     skc_flags: "sock_common"."skc_flags",
     sk_err: "sock"."sk_err",
+    sk_err_soft: "sock"."sk_err_soft",
     sk_shutdown: "sock"."sk_shutdown",
     sk_ack_backlog: "sock"."sk_ack_backlog",
     sk_max_ack_backlog: "sock"."sk_max_ack_backlog",
@@ -116,7 +117,7 @@ members! {
     socket_sk: "socket"."sk",
     skb_head: "sk_buff"."head",
     skb_network_header: "sk_buff"."network_header",
-    skb_transport_header: "sk_buff"."transport_header",
+    skb_sk: "sk_buff"."sk",
     skb_dev: "sk_buff"."dev",
     dev_net: "net_device"."nd_net.net",
 }

@@ -1,27 +1,19 @@
-//! RSTs: received, sent by a socket, and sent by no socket.
+//! RSTs: received, and sent by a connection. (Those that no connection sent are `notes`.)
 
-use core::ffi::c_void;
-
-use aya_ebpf::helpers::bpf_probe_read_kernel;
-use aya_ebpf::macros::{btf_tracepoint, fentry};
-use aya_ebpf::programs::{BtfTracePointContext, FEntryContext};
+use aya_ebpf::macros::btf_tracepoint;
+use aya_ebpf::programs::BtfTracePointContext;
 use tracer_ebpf::config::flag as config_flag;
 use tracer_ebpf::tcp_state as s;
-use tracer_ebpf::wire::{ResetSent, kind, phase, tally};
+use tracer_ebpf::wire::{ResetSent, kind, phase};
 
 use crate::emit;
 use crate::ends::{count_upstream, phase_of};
 use crate::globals;
-use crate::kread::{Sk, Skb, TaskRef, write_mapped};
-use crate::maps::{self, RefusalKey, mark_flag};
+use crate::kread::{Sk, TaskRef};
+use crate::maps::{self, mark_flag};
 
 /// `RCV_SHUTDOWN` of include/net/sock.h.
 const RCV_SHUTDOWN: u8 = 1;
-const IPV4: u8 = 4;
-const IPV6: u8 = 6;
-const NEXT_HEADER_TCP: u8 = 6;
-const TH_SYN: u8 = 0x02;
-const TH_ACK: u8 = 0x10;
 
 /// `tcp_receive_reset(sk)`, in `tcp_reset` (net/ipv4/tcp_input.c); since Linux 4.15.
 ///
@@ -38,7 +30,7 @@ pub fn tcp_receive_reset(ctx: BtfTracePointContext) -> i32 {
     if globals::outside(|| sk.netns()) {
         return 0;
     }
-    if matches!(state, s::SYN_SENT | s::ESTABLISHED)
+    if matches!(state, s::SYN_SENT | s::ESTABLISHED | s::CLOSE_WAIT)
         && let Some(hints) = maps::hints()
     {
         // SAFETY: this CPU's entry of a per-CPU array.
@@ -106,88 +98,4 @@ fn queue_reset(sk: &Sk, state: u8, reason: u32, passive: bool) {
             }
         },
     );
-}
-
-/// The same tracepoint without a socket (since Linux 6.10): a SYN came for a port where nothing listens.
-///
-/// Nothing is queued, or a port scan would be our flood: the refusal waits in a map for the socket that
-/// asked. Reads packet headers, so it needs `bpf_probe_read_kernel`, which lockdown=confidentiality refuses;
-/// without it a refusal by this host cannot be told from one by a packet filter.
-#[btf_tracepoint(function = "tcp_send_reset")]
-pub fn refused_syn(ctx: BtfTracePointContext) -> i32 {
-    answered_without_socket(ctx.arg(0), ctx.arg(1))
-}
-
-/// `tcp_v4_send_reset(sk, skb)` (net/ipv4/tcp_ipv4.c) by fentry, for kernels before 6.10, whose tracepoint
-/// is silent without a socket. Runs before the function's own checks, so it also sees segments that get no
-/// answer; only SYNs are taken.
-#[fentry(function = "tcp_v4_send_reset")]
-pub fn refused_syn_v4(ctx: FEntryContext) -> i32 {
-    answered_without_socket(ctx.arg(0), ctx.arg(1))
-}
-
-/// `tcp_v6_send_reset(sk, skb)` (net/ipv6/tcp_ipv6.c); see [`refused_syn_v4`].
-#[fentry(function = "tcp_v6_send_reset")]
-pub fn refused_syn_v6(ctx: FEntryContext) -> i32 {
-    answered_without_socket(ctx.arg(0), ctx.arg(1))
-}
-
-/// `sk` and `skb` as the three hooks above get them.
-#[inline(always)]
-fn answered_without_socket(sk: u64, skb: *const c_void) -> i32 {
-    if sk == 0
-        && let Some(skb) = Skb::new(skb)
-    {
-        note_refusal(&skb);
-    }
-    0
-}
-
-#[inline(always)]
-fn note_refusal(skb: &Skb) {
-    maps::count(tally::NO_SOCKET_RESETS);
-    let netns = skb.netns();
-    if globals::outside(|| netns) {
-        return;
-    }
-    let mut key = RefusalKey { local: [0; 16], peer: [0; 16], local_port: 0, peer_port: 0, seq: 0 };
-    if refused(skb, &mut key).is_ok() {
-        let _ = maps::REFUSALS.insert(key, netns, 0);
-    }
-}
-
-/// The SYN in `skb`, as the socket that sent it sees itself. An error: no SYN, or not readable.
-#[inline(always)]
-fn refused(skb: &Skb, key: &mut RefusalKey) -> Result<(), i32> {
-    let network = skb.network_header();
-    let first = read::<u8>(network, 0)?;
-    match first >> 4 {
-        IPV4 => {
-            write_mapped(&mut key.local, read(network, 12)?);
-            write_mapped(&mut key.peer, read(network, 16)?);
-        }
-        IPV6 => {
-            if read::<u8>(network, 6)? != NEXT_HEADER_TCP {
-                return Err(0);
-            }
-            key.local = read(network, 8)?;
-            key.peer = read(network, 24)?;
-        }
-        _ => return Err(0),
-    }
-    let transport = skb.transport_header();
-    let flags = read::<u8>(transport, 13)?;
-    if flags & TH_SYN == 0 || flags & TH_ACK != 0 {
-        return Err(0);
-    }
-    key.local_port = u16::from_be(read(transport, 0)?);
-    key.peer_port = u16::from_be(read(transport, 2)?);
-    key.seq = u32::from_be(read(transport, 4)?);
-    Ok(())
-}
-
-#[inline(always)]
-fn read<T>(base: *const u8, at: usize) -> Result<T, i32> {
-    // SAFETY: the helper checks the address and fails for one that is not mapped.
-    unsafe { bpf_probe_read_kernel(base.wrapping_add(at).cast()) }
 }

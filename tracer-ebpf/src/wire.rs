@@ -53,12 +53,33 @@ pub mod flag {
     pub const PREEXISTING: u32 = 1 << 7;
     /// `read_mark` and `exchanges` are known.
     pub const MARKED: u32 = 1 << 8;
-    /// This host answered the SYN with a RST since no socket listens there; see `refused_in_netns`.
-    pub const REFUSED_HERE: u32 = 1 << 9;
     /// Received after it had last sent (resolution 1/HZ): an accepted socket owes an answer.
-    pub const UNANSWERED: u32 = 1 << 10;
+    pub const UNANSWERED: u32 = 1 << 9;
+    /// An accepted socket whose client left while what it had sent was not acknowledged yet.
+    pub const ANSWERING: u32 = 1 << 10;
     /// Connections to this upstream have been used more than once.
     pub const UPSTREAM_REUSED: u32 = 1 << 16;
+}
+
+/// Bits of [`SocketEnd::notes`]: what became of a socket's segments elsewhere on this host.
+pub mod note {
+    /// The SYN was answered with a RST since no socket listens there; see `refused_in_netns`.
+    pub const REFUSED: u32 = 1 << 0;
+    /// A segment was answered with a RST since that host does not know the connection.
+    pub const STRANGER: u32 = 1 << 1;
+    /// The last segment of the handshake was answered with a RST since the accept queue is full
+    /// (`tcp_abort_on_overflow`).
+    pub const OVERFLOW_RESET: u32 = 1 << 2;
+    /// The last segment of the handshake, or data after it, was dropped since the accept queue is full.
+    pub const OVERFLOW_DROP: u32 = 1 << 3;
+    /// Netfilter dropped a segment; see `filtered_in_netns`.
+    pub const FILTERED: u32 = 1 << 4;
+    /// Netfilter dropped a segment of the peer; see `filtered_in_netns`.
+    pub const ANSWER_FILTERED: u32 = 1 << 5;
+    /// A segment was dropped since its next hop has no link-layer address (no such host).
+    pub const UNRESOLVED: u32 = 1 << 6;
+    /// The accepted end of this connection closed owing an answer, or its process died badly.
+    pub const PEER_ENDED: u32 = 1 << 7;
 }
 
 /// First in every record.
@@ -148,8 +169,12 @@ pub struct SocketEnd {
     pub srtt_us: u32,
     /// How often a read followed a write.
     pub exchanges: u32,
-    /// With `REFUSED_HERE`: the network namespace that answered.
+    /// Bits of `note`.
+    pub notes: u32,
+    /// With `note::REFUSED`: the network namespace that answered.
     pub refused_in_netns: u32,
+    /// With `note::FILTERED` or `note::ANSWER_FILTERED`: the network namespace whose rules dropped it.
+    pub filtered_in_netns: u32,
     /// Jiffies that the slowest answer of this upstream took of late; 0: none took 50 ms.
     pub slowest_answer: u32,
     /// Jiffies without data after which this upstream closed kept connections, the last eight in any order;
@@ -249,7 +274,7 @@ pub struct Snapshot {
 const _: () = assert!(size_of::<Header>() == 16);
 const _: () = assert!(size_of::<Task>() == 56);
 const _: () = assert!(size_of::<Tuple>() == 40);
-const _: () = assert!(size_of::<SocketEnd>() == 312);
+const _: () = assert!(size_of::<SocketEnd>() == 320);
 const _: () = assert!(size_of::<ResetSent>() == 136);
 const _: () = assert!(size_of::<Listener>() == 136);
 const _: () = assert!(size_of::<ProcessExit>() == 72);

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use thiserror::Error;
 use tracer_ebpf::tcp_state as s;
-use tracer_ebpf::wire::{self, flag, kind, role};
+use tracer_ebpf::wire::{self, flag, kind, note, role};
 use zerocopy::FromBytes;
 
 use super::{
@@ -69,6 +69,7 @@ fn socket_end(r: &wire::SocketEnd) -> Result<SocketEnd, DecodeError> {
         found => return Err(DecodeError::Role { found }),
     };
     let has = |bit| r.flags & bit != 0;
+    let noted = |bit| r.notes & bit != 0;
     let fin = u32::from(r.new_state == s::CLOSE_WAIT || r.old_state == s::CLOSE_WAIT);
     let unacked = r.write_seq.wrapping_sub(r.snd_una);
     Ok(SocketEnd {
@@ -93,7 +94,15 @@ fn socket_end(r: &wire::SocketEnd) -> Result<SocketEnd, DecodeError> {
         preexisting: has(flag::PREEXISTING),
         marked: has(flag::MARKED),
         unanswered: has(flag::UNANSWERED),
-        refused_in_netns: has(flag::REFUSED_HERE).then_some(r.refused_in_netns),
+        answering: has(flag::ANSWERING),
+        refused_in_netns: noted(note::REFUSED).then_some(r.refused_in_netns),
+        filtered_in_netns: noted(note::FILTERED).then_some(r.filtered_in_netns),
+        answer_filtered_in_netns: noted(note::ANSWER_FILTERED).then_some(r.filtered_in_netns),
+        stranger: noted(note::STRANGER),
+        queue_reset: noted(note::OVERFLOW_RESET),
+        queue_dropped: noted(note::OVERFLOW_DROP),
+        unresolved: noted(note::UNRESOLVED),
+        peer_ended_badly: noted(note::PEER_ENDED),
         bytes_received: r.bytes_received.saturating_sub(fin.into()),
         bytes_sent: bytes_sent(r, role, unacked),
         unread: r.rcv_nxt.wrapping_sub(r.copied_seq).saturating_sub(fin),

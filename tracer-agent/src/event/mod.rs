@@ -89,8 +89,24 @@ pub struct SocketEnd {
     pub marked: bool,
     /// Received after it had last sent (accepted sockets).
     pub unanswered: bool,
+    /// The client left while what this accepted socket had sent was not acknowledged yet.
+    pub answering: bool,
     /// The namespace of this host that answered the SYN with a RST since no socket listens there.
     pub refused_in_netns: Option<u32>,
+    /// The namespace of this host whose packet filter dropped a segment of this socket.
+    pub filtered_in_netns: Option<u32>,
+    /// The namespace of this host whose packet filter dropped a segment of the peer.
+    pub answer_filtered_in_netns: Option<u32>,
+    /// A host of this kernel answered a segment with a RST since it does not know the connection.
+    pub stranger: bool,
+    /// The peer's accept queue was full: it answered the last segment of the handshake with a RST.
+    pub queue_reset: bool,
+    /// The peer's accept queue was full: it dropped the last segment of the handshake, and data after it.
+    pub queue_dropped: bool,
+    /// A segment was dropped since its next hop has no link-layer address.
+    pub unresolved: bool,
+    /// The accepted end on this host closed owing an answer, or its process died badly.
+    pub peer_ended_badly: bool,
     /// Payload bytes received, a FIN not counted.
     pub bytes_received: u64,
     /// Payload bytes written, acknowledged or not.

@@ -112,6 +112,13 @@ pub const HOOKS: &[Hook] = &[
         attachments: &[fentry("refused_syn_v6", "tcp_v6_send_reset")],
     },
     Hook {
+        name: "packet_dropped",
+        required: false,
+        gives: "segments that a packet filter, a full accept queue (since Linux 6.13) or a missing neighbour dropped",
+        without: "a packet filter's reject or drop cannot be told from what it looks like",
+        attachments: &[tp("packet_dropped", "kfree_skb")],
+    },
+    Hook {
         name: "tcp_fin",
         groups: CORE,
         required: false,
@@ -176,6 +183,8 @@ pub fn ways(hook: &Hook, layout: &Layout, tcp_fin: Option<&str>) -> Option<Vec<A
     let fits = |a: &&Attachment| match (hook.name, a.way) {
         ("refused_syn", Way::TpBtf) => both_families,
         ("refused_syn", _) => !both_families,
+        // Before Linux 5.17 it did not say why.
+        ("packet_dropped", _) => layout.tracepoints.get("kfree_skb").is_some_and(|args| *args >= 3),
         // Before Linux 6.9 (and its backports) the argument was a pid, not a task.
         ("mark_victim", _) => layout.tracepoints.get("mark_victim") == Some(&2),
         ("tcp_fin", way) => tcp_fin.is_none_or(|only| only == way.name()),
@@ -196,6 +205,7 @@ mod tests {
         Layout {
             offsets: Offsets::UNSET,
             reset_reasons: BTreeMap::new(),
+            drop_reasons: [0; 3],
             tracepoints: BTreeMap::from([("tcp_send_reset", reset_args), ("mark_victim", victim_args)]),
             functions: vec![],
             missing: vec![],

@@ -207,6 +207,7 @@ fn load_object(layout: &Layout, options: &Options, btf: &Btf) -> Result<Ebpf, Lo
     loader.override_global("VANTAGE", &vantage, true);
     loader.override_global("HAS_RESET_REASON", &has_reason, true);
     loader.override_global("HZ", &hz, true);
+    loader.override_global("DROP_REASONS", layout.drop_reasons.as_slice(), true);
     loader.override_global("DEBUG_PROGRAMS", &debug, true);
     Ok(loader.load(OBJECT)?)
 }

@@ -16,6 +16,8 @@ pub struct Layout {
     pub offsets: Offsets,
     /// `enum sk_rst_reason` by number, without its prefix; empty before Linux 6.10.
     pub reset_reasons: BTreeMap<u32, String>,
+    /// Numbers of the drop reasons that the programs ask for, in their order; `MISSING` where there is none.
+    pub drop_reasons: [u32; 3],
     /// Arguments of each tracepoint, None where it does not exist.
     pub tracepoints: BTreeMap<&'static str, usize>,
     /// Functions that fentry could attach to.
@@ -44,6 +46,7 @@ const TRACEPOINTS: &[&str] = &[
     "sched_process_exit",
     "signal_generate",
     "mark_victim",
+    "kfree_skb",
 ];
 const FUNCTIONS: &[&str] = &["tcp_fin", "tcp_v4_send_reset", "tcp_v6_send_reset"];
 
@@ -67,6 +70,7 @@ impl Layout {
         Ok(Self {
             offsets,
             reset_reasons: reset_reasons(btf),
+            drop_reasons: drop_reasons(btf),
             tracepoints: TRACEPOINTS.iter().filter_map(|&t| Some((t, btf.tracepoint_args(t)?))).collect(),
             functions: FUNCTIONS.iter().copied().filter(|f| btf.has_function(f)).collect(),
             missing,
@@ -100,6 +104,15 @@ fn reset_reasons(btf: &Btf<'_>) -> BTreeMap<u32, String> {
             Some((u32::try_from(number).ok()?, name))
         })
         .collect()
+}
+
+/// In the order of the programs' global `DROP_REASONS`.
+fn drop_reasons(btf: &Btf<'_>) -> [u32; 3] {
+    let reasons = btf.enum_values("skb_drop_reason").unwrap_or_default();
+    ["NETFILTER_DROP", "TCP_LISTEN_OVERFLOW", "NEIGH_FAILED"].map(|wanted| {
+        let found = reasons.iter().find(|(name, _)| name.strip_prefix("SKB_DROP_REASON_") == Some(wanted));
+        found.and_then(|(_, number)| u32::try_from(*number).ok()).unwrap_or(MISSING)
+    })
 }
 
 #[cfg(test)]
