@@ -11,6 +11,8 @@ pub mod flag {
     pub const SNAPSHOT_MARK: u32 = 1 << 1;
     /// Every hook is attached; what was read before may not have been seen.
     pub const ATTACHED: u32 = 1 << 2;
+    /// The snapshot reports the sockets of the map `ASKED` only.
+    pub const SNAPSHOT_ASKED: u32 = 1 << 3;
 }
 
 /// Bits of the frozen global `GROUPS`: the optional groups of hooks that were asked for. `core` needs none.
@@ -31,6 +33,8 @@ pub mod limit {
     pub const NOTES: usize = 8192;
     /// Listening (netns, port) pairs, used while the snapshot tells accepted sockets from connected ones.
     pub const LISTEN_PORTS: usize = 16384;
+    /// Sockets that the agent asks for at once.
+    pub const ASKED: usize = 256;
     /// Bytes of the ring buffer: room for some 3,600 ends of connections while the agent is not scheduled.
     pub const RING_BYTES: usize = 1 << 20;
 }

@@ -73,6 +73,11 @@ static OWNERS: LruHashMap<u32, u32> = LruHashMap::with_max_entries(limit::OWNERS
 pub static LISTEN_PORTS: HashMap<u64, u32> =
     HashMap::with_max_entries(limit::LISTEN_PORTS as u32, aya_ebpf::bindings::BPF_F_NO_PREALLOC);
 
+/// (local port << 16 | peer port) of the sockets that the agent wants to know of, filled before it looks.
+#[map]
+pub static ASKED: HashMap<u32, u32> =
+    HashMap::with_max_entries(limit::ASKED as u32, aya_ebpf::bindings::BPF_F_NO_PREALLOC);
+
 #[btf_map]
 static MARKS: SkStorage<Mark> = SkStorage::new();
 

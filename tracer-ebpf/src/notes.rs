@@ -244,8 +244,13 @@ fn note(seq: u32, netns: u32) -> Note {
 /// Key of a note on a segment that this socket sent.
 #[inline(always)]
 fn own_key(sk: &Sk, tcp: &Tcp, kind: u32) -> NoteKey {
-    let mut key =
-        NoteKey { local: [0; 16], peer: [0; 16], local_port: tcp.local_port(), peer_port: sk.peer_port(), kind };
+    let mut key = NoteKey {
+        local: [0; 16],
+        peer: [0; 16],
+        local_port: tcp.local_port(),
+        peer_port: sk.peer_port(),
+        kind,
+    };
     sk.local_address(&mut key.local);
     sk.peer_address(&mut key.peer);
     key
@@ -254,8 +259,13 @@ fn own_key(sk: &Sk, tcp: &Tcp, kind: u32) -> NoteKey {
 /// Key of a note on a segment of its peer.
 #[inline(always)]
 fn peer_key(sk: &Sk, tcp: &Tcp, kind: u32) -> NoteKey {
-    let mut key =
-        NoteKey { local: [0; 16], peer: [0; 16], local_port: sk.peer_port(), peer_port: tcp.local_port(), kind };
+    let mut key = NoteKey {
+        local: [0; 16],
+        peer: [0; 16],
+        local_port: sk.peer_port(),
+        peer_port: tcp.local_port(),
+        kind,
+    };
     sk.peer_address(&mut key.local);
     sk.local_address(&mut key.peer);
     key

@@ -2,7 +2,8 @@
 //!
 //! Read twice by the agent. The first pass notes the ports that are listened on; the second (with
 //! `SNAPSHOT_MARK`) can therefore tell accepted sockets from connected ones, gives the latter their mark,
-//! and reports every socket with the process that holds it.
+//! and reports every socket with the process that holds it. Later, with `SNAPSHOT_ASKED`, it reports the sockets
+//! between the ports in `ASKED`: whether an accepted socket is still there, how full a listener's queue is.
 
 use core::ffi::c_void;
 use core::ptr;
@@ -60,7 +61,13 @@ pub unsafe extern "C" fn snapshot(ctx: *const TaskFile) -> i32 {
         return 0;
     }
     let state = sk.state();
-    if maps::config() & config_flag::SNAPSHOT_MARK == 0 {
+    let asked = maps::config() & config_flag::SNAPSHOT_ASKED != 0;
+    if asked {
+        // SAFETY: the value is one aligned u32.
+        if unsafe { maps::ASKED.get(ports(&sk, &tcp)) }.is_none() {
+            return 0;
+        }
+    } else if maps::config() & config_flag::SNAPSHOT_MARK == 0 {
         if state == s::LISTEN {
             let _ = maps::LISTEN_PORTS.insert(port_key(&sk, tcp.local_port()), 1, 0);
         }
@@ -74,7 +81,11 @@ pub unsafe extern "C" fn snapshot(ctx: *const TaskFile) -> i32 {
     record.sk_state = u32::from(state);
     record.backlog_limit = sk.backlog_limit();
     record.backlog = sk.backlog();
-    if state != s::LISTEN {
+    if asked {
+        // Whoever asks knows which role he asks for.
+        record.role =
+            if maps::mark(&sk).is_some() { u32::from(role::CLIENT) } else { u32::from(role::SERVER) };
+    } else if state != s::LISTEN {
         record.role = note_connection(&sk, &tcp, state, &record.task);
     } else {
         maps::remember_owner(record.task.tgid, owner_flag::OWNS);
@@ -122,4 +133,10 @@ fn note_connection(sk: &Sk, tcp: &Tcp, state: u8, task: &Task) -> u32 {
 #[inline(always)]
 fn port_key(sk: &Sk, local_port: u16) -> u64 {
     u64::from(sk.netns()) << 32 | u64::from(local_port)
+}
+
+/// Key of `ASKED`: the local port, then the peer's (0 for a listener).
+#[inline(always)]
+fn ports(sk: &Sk, tcp: &Tcp) -> u32 {
+    u32::from(tcp.local_port()) << 16 | u32::from(sk.peer_port())
 }

@@ -5,7 +5,7 @@
 
 use crate::event::Event;
 use crate::output::Origin;
-use crate::table::{Fill, Settings, Tables};
+use crate::table::{Fill, Question, Settings, Tables};
 use crate::verdict::{self, Verdict};
 
 /// What happens to the core. Times are `CLOCK_MONOTONIC` nanoseconds.
@@ -51,6 +51,17 @@ impl Core {
     #[must_use]
     pub fn next_due(&self) -> Option<u64> {
         self.tables.next_due()
+    }
+
+    /// What the kernel should be asked, so that waiting ends can be judged. The answers go in as events; asking
+    /// changes nothing that is said.
+    pub fn take_questions(&mut self) -> Vec<Question> {
+        self.tables.take_questions()
+    }
+
+    #[must_use]
+    pub fn has_questions(&self) -> bool {
+        self.tables.has_questions()
     }
 
     #[must_use]

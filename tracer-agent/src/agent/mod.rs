@@ -3,12 +3,14 @@
 //! It joins the rooms and has no opinions: loading is `kernel`'s, remembering `table`'s, judging `verdict`'s,
 //! spelling `output`'s.
 
+mod asking;
 mod core;
 mod host;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use asking::Asking;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::event::{DecodeError, Event};
@@ -30,6 +32,7 @@ const TICK: Duration = Duration::from_secs(1);
 pub struct Agent {
     ring: Ring,
     core: Core,
+    asking: Asking,
     host: Arc<Host>,
     metrics: Arc<Metrics>,
     hub: Hub,
@@ -77,7 +80,18 @@ impl Agent {
         for input in existing {
             core.take(input);
         }
-        Ok(Self { ring, core, host, metrics, hub, health, program_log, header, recorder })
+        Ok(Self {
+            ring,
+            core,
+            asking: Asking::new(kernel),
+            host,
+            metrics,
+            hub,
+            health,
+            program_log,
+            header,
+            recorder,
+        })
     }
 
     #[must_use]
@@ -134,6 +148,9 @@ impl Agent {
             };
             for record in records.drain(..) {
                 self.take(record);
+            }
+            for answer in self.asking.ask(&mut self.core) {
+                self.input(Input::Event(answer));
             }
             self.settle();
             if more {
@@ -192,7 +209,8 @@ impl Agent {
     fn due(&self) -> Instant {
         let now = clock::monotonic_ns();
         let wait = self.core.next_due().map_or(TICK, |due| Duration::from_nanos(due.saturating_sub(now)));
-        Instant::now() + wait
+        let due = Instant::now() + wait;
+        self.asking.due(&self.core).map_or(due, |asked| asked.min(due))
     }
 
     fn housekeeping(&mut self) {

@@ -190,6 +190,7 @@ fn existing(r: &wire::Snapshot) -> Existing {
             _ => None,
         },
         process: known_process(&r.task),
+        backlog: r.backlog,
         backlog_limit: r.backlog_limit,
     }
 }

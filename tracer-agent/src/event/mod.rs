@@ -7,6 +7,7 @@
 //! recordings can still be read.
 
 mod decode;
+pub mod errno;
 mod target;
 mod task;
 
@@ -193,7 +194,7 @@ pub struct OomVictim {
     pub process: Process,
 }
 
-/// A socket that existed before the start.
+/// A socket that existed before the start, or that the agent has asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Existing {
     pub ktime_ns: u64,
@@ -202,6 +203,8 @@ pub struct Existing {
     pub state: TcpState,
     pub role: Option<Role>,
     pub process: Process,
+    /// Connections that wait to be accepted, and how many may (listeners).
+    pub backlog: u32,
     pub backlog_limit: u32,
 }
 

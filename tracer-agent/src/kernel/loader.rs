@@ -158,6 +158,21 @@ impl Kernel {
         Ok(snapshot::decode(&records)?)
     }
 
+    /// Looks at the sockets between these ports (local, peer; peer 0: listeners), whoever holds them.
+    ///
+    /// Runs over every file of every process: for rare questions, with a pause between them.
+    ///
+    /// # Errors
+    /// If the iterator cannot be run.
+    pub fn look(&mut self, ports: &[(u16, u16)]) -> Result<Vec<Existing>, LoadError> {
+        snapshot::ask(&mut self.ebpf, ports, true)?;
+        self.set(flag::SNAPSHOT_ASKED, true)?;
+        let records = snapshot::pass(&mut self.ebpf);
+        self.set(flag::SNAPSHOT_ASKED, false)?;
+        snapshot::ask(&mut self.ebpf, ports, false)?;
+        Ok(snapshot::decode(&records?)?)
+    }
+
     fn required(&self, hook: &Hook, status: &HookStatus) -> LoadError {
         let reason = status.reasons.join("; ");
         if support::lacks_a_helper(&reason) {

@@ -2,6 +2,7 @@
 
 use std::io::{self, Read as _};
 
+use aya::maps::{HashMap, MapError};
 use aya::programs::{Iter, ProgramError};
 use aya::{Btf, Ebpf};
 use thiserror::Error;
@@ -22,6 +23,8 @@ pub enum SnapshotError {
     Link(#[from] aya::programs::links::LinkError),
     #[error("reading iter/task_file: {0}")]
     Read(#[from] io::Error),
+    #[error("cannot write the map ASKED: {0}")]
+    Asked(#[from] MapError),
     #[error("record of iter/task_file: {0}")]
     Decode(#[from] DecodeError),
 }
@@ -39,6 +42,21 @@ pub(super) fn pass(ebpf: &mut Ebpf) -> Result<Vec<u8>, SnapshotError> {
     let mut bytes = Vec::new();
     iter.take_link(id)?.into_file()?.read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+/// Says which sockets the next pass is for, by their local and peer ports.
+pub(super) fn ask(ebpf: &mut Ebpf, ports: &[(u16, u16)], wanted: bool) -> Result<(), SnapshotError> {
+    let map = ebpf.map_mut("ASKED").ok_or(SnapshotError::NoProgram)?;
+    let mut asked: HashMap<_, u32, u32> = HashMap::try_from(map)?;
+    for &(local, peer) in ports {
+        let key = u32::from(local) << 16 | u32::from(peer);
+        if wanted {
+            asked.insert(key, 1, 0)?;
+        } else {
+            asked.remove(&key)?;
+        }
+    }
+    Ok(())
 }
 
 /// Decodes the records of the second pass.

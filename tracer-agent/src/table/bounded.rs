@@ -38,6 +38,11 @@ impl<K: Clone + Eq + Hash, V> Bounded<K, V> {
         self.entries.get_mut(key).map(|(_, value)| value)
     }
 
+    /// The keys, in no order.
+    pub fn keys(&self) -> impl Iterator<Item = &K> {
+        self.entries.keys()
+    }
+
     /// Writes an entry at `now`; returns the value that it replaces.
     pub fn insert(&mut self, key: K, value: V, now: u64) -> Option<V> {
         self.order.push_back((now, key.clone()));

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use super::bounded::{Bounded, Fill};
+use crate::event::errno::ETIMEDOUT;
 use crate::event::{ResetSent, Role, SocketEnd, TcpState, Tuple};
 
 /// Other ends and RSTs kept for the ends that wait.
@@ -39,9 +40,9 @@ impl Connections {
         let pair = (end.tuple.local, end.tuple.peer);
         match end.role {
             Role::Client => {
-                // An answer from the network says it all; a connect that the gateway gave up may have its reason
-                // in a client's leg.
-                if end.old_state == TcpState::SynSent && end.sk_err != 0 {
+                // An answer from the network says it all; a connect that was given up may have its reason in a
+                // client's leg or in a listener's queue.
+                if end.old_state == TcpState::SynSent && !matches!(end.sk_err, 0 | ETIMEDOUT) {
                     return false;
                 }
                 self.client_pairs.insert(pair, (), end.ktime_ns);

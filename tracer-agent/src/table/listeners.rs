@@ -13,6 +13,11 @@ const TTL_NS: u64 = 24 * 3600 * 1_000_000_000;
 /// Processes remembered of one listener (a master and its workers share it).
 const HOLDERS: usize = 64;
 
+/// Records of one look at a listener with several sockets come within this time.
+const LOOK_NS: u64 = 1_000_000_000;
+/// How long an answer about a queue holds.
+const FRESH_NS: u64 = 2_000_000_000;
+
 /// Who listened at an address last.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LastListener {
@@ -31,6 +36,24 @@ struct Entry {
     sockets: Vec<u64>,
     holders: Vec<Process>,
     ceased: Option<Ceased>,
+    queue: Option<Queue>,
+}
+
+/// How full a listener's queue was when the kernel was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Queue {
+    pub ktime_ns: u64,
+    /// Connections that waited to be accepted.
+    pub waiting: u32,
+    pub limit: u32,
+}
+
+impl Queue {
+    /// The kernel's own condition (`sk_acceptq_is_full`): one more than the limit may wait.
+    #[must_use]
+    pub fn is_full(self) -> bool {
+        self.waiting > self.limit
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -83,8 +106,48 @@ impl Listeners {
         if !entry.sockets.contains(&existing.skaddr) {
             entry.sockets.push(existing.skaddr);
         }
+        let queue =
+            Queue { ktime_ns: existing.ktime_ns, waiting: existing.backlog, limit: existing.backlog_limit };
+        // Of several sockets at one address (SO_REUSEPORT) one that is full drops its share of the SYNs.
+        let full = entry.queue.is_some_and(|q| q.is_full() && q.ktime_ns + LOOK_NS > existing.ktime_ns);
+        if !full || queue.is_full() {
+            entry.queue = Some(queue);
+        }
         self.hold(&mut entry.holders, &existing.process, existing.tuple.local.port(), existing.ktime_ns);
         self.known.insert(key, entry, existing.ktime_ns);
+    }
+
+    /// Whether a listener of this host may be the one at `address`, dialled from `netns`: the address itself, or a
+    /// wildcard of any namespace that covers it.
+    #[must_use]
+    pub fn may_be_at(&self, address: SocketAddr, netns: u32) -> bool {
+        self.at(address, netns).next().is_some()
+    }
+
+    /// The queue that a SYN to `address` finds, as it was at `now`, with who listens there; None if there is no such
+    /// listener here, if it was not asked for, or if several may be meant and not all of them are full.
+    #[must_use]
+    pub fn full_queue(&self, address: SocketAddr, netns: u32, now: u64) -> Option<(Queue, Option<Process>)> {
+        let mut found = None;
+        for entry in self.at(address, netns) {
+            let queue = entry.queue.filter(|q| q.ktime_ns + FRESH_NS > now && q.is_full())?;
+            found = Some((queue, entry.holders.last().cloned()));
+        }
+        found
+    }
+
+    fn at(&self, address: SocketAddr, netns: u32) -> impl Iterator<Item = &Entry> {
+        let near = address.ip().is_loopback();
+        let covers = move |(local, at): &&Key| {
+            local.port() == address.port()
+                && (local.ip() == address.ip() || local.ip().is_unspecified())
+                && (!near || *at == netns)
+        };
+        self.known
+            .keys()
+            .filter(covers)
+            .filter_map(|key| self.known.get(key))
+            .filter(|e| !e.sockets.is_empty())
     }
 
     /// Who listened at `address` last, if nobody does now.

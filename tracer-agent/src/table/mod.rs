@@ -7,13 +7,15 @@ mod connections;
 mod legs;
 mod listeners;
 mod processes;
+mod questions;
 mod tables;
 mod waiting;
 
 pub use bounded::{Bounded, Fill};
 pub use connections::Connections;
 pub use legs::{ClientLeft, Legs};
-pub use listeners::{LastListener, Listeners};
+pub use listeners::{LastListener, Listeners, Queue};
 pub use processes::{Processes, Signalled};
+pub use questions::{Question, Questions};
 pub use tables::{Settings, Tables};
 pub use waiting::{Ended, SETTLE_NS, Waiting};

@@ -3,10 +3,11 @@
 use super::bounded::Fill;
 use super::connections::Connections;
 use super::legs::{ClientLeft, Legs};
-use super::listeners::{LastListener, Listeners};
+use super::listeners::{LastListener, Listeners, Queue};
 use super::processes::Processes;
+use super::questions::{Question, Questions};
 use super::waiting::{Ended, Waiting};
-use crate::event::{Event, Role, SocketEnd, TcpState};
+use crate::event::{Event, Process, Role, SocketEnd, TcpState};
 
 /// What the tables have to know of the host.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +27,7 @@ pub struct Tables {
     legs: Legs,
     listeners: Listeners,
     processes: Processes,
+    questions: Questions,
 }
 
 impl Tables {
@@ -38,6 +40,7 @@ impl Tables {
             legs: Legs::default(),
             listeners: Listeners::default(),
             processes: Processes::default(),
+            questions: Questions::default(),
         }
     }
 
@@ -53,6 +56,8 @@ impl Tables {
             Event::Existing(existing) => {
                 if existing.state == TcpState::Listen {
                     self.listeners.existed(&existing);
+                } else {
+                    self.questions.found(&existing);
                 }
             }
         }
@@ -62,6 +67,29 @@ impl Tables {
     /// The next end whose story has had its time at `now`.
     pub fn settled(&mut self, now: u64) -> Option<Ended> {
         self.waiting.settled(now)
+    }
+
+    /// What the kernel should be asked, so that waiting ends can be judged; its answers are events.
+    pub fn take_questions(&mut self) -> Vec<Question> {
+        self.questions.take()
+    }
+
+    /// Whether there is anything to ask.
+    #[must_use]
+    pub fn has_questions(&self) -> bool {
+        self.questions.any()
+    }
+
+    /// The full accept queue that this end ran into, with who listens there.
+    #[must_use]
+    pub fn full_queue(&self, end: &SocketEnd) -> Option<(Queue, Option<Process>)> {
+        self.listeners.full_queue(end.tuple.peer, end.tuple.netns, end.ktime_ns)
+    }
+
+    /// Whether the accepted end of this connection was found alive after this one had ended.
+    #[must_use]
+    pub fn other_end_lives(&self, end: &SocketEnd) -> bool {
+        self.questions.other_end_lives(end)
     }
 
     /// When [`Tables::settled`] next has something to say.
@@ -76,6 +104,7 @@ impl Tables {
         self.legs.expire(now);
         self.listeners.expire(now);
         self.processes.expire(now);
+        self.questions.expire(now);
     }
 
     /// How full each table is.
@@ -85,6 +114,7 @@ impl Tables {
         fills.extend(self.connections.fills());
         fills.extend(self.listeners.fills());
         fills.extend([self.legs.fill(), self.processes.fill()]);
+        fills.extend(self.questions.fills());
         fills
     }
 
@@ -133,6 +163,7 @@ impl Tables {
                 return None;
             }
         }
+        self.questions.about(&end, &self.listeners);
         if self.connections.ended(&end) {
             return self.waiting.push(Ended::Socket(end));
         }

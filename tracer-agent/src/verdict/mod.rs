@@ -7,7 +7,6 @@ mod cause;
 #[cfg(test)]
 mod causes_doc;
 mod causes_page;
-mod errno;
 mod finding;
 mod rules;
 mod signal;

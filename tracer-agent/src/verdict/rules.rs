@@ -6,10 +6,10 @@ mod here;
 mod peer;
 mod process;
 
-use super::errno::{ECONNABORTED, ETIMEDOUT};
 use super::finding::Finding;
 use super::words;
 use super::{By, Cause, Confidence, Connection, How, Impact, Story, Verdict};
+use crate::event::errno::{ECONNABORTED, ETIMEDOUT};
 use crate::event::{Role, Target, TcpState};
 
 /// A named rule.

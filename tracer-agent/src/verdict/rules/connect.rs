@@ -1,7 +1,7 @@
 //! Connects that failed.
 
 use crate::event::Role;
-use crate::verdict::errno::{ECONNREFUSED, ETIMEDOUT};
+use crate::event::errno::{ECONNREFUSED, ETIMEDOUT};
 use crate::verdict::finding::Finding;
 use crate::verdict::{By, Cause, Culprit, Impact, Story};
 

@@ -1,7 +1,7 @@
 //! Ends that this side made: the process that holds the socket, its timers, or an operator.
 
+use crate::event::errno::{ECONNABORTED, ETIMEDOUT};
 use crate::event::{Role, TcpState};
-use crate::verdict::errno::{ECONNABORTED, ETIMEDOUT};
 use crate::verdict::finding::Finding;
 use crate::verdict::{By, Cause, Culprit, Impact, Story};
 
