@@ -45,7 +45,7 @@ pub struct Legs {
 impl Legs {
     /// An accepted socket ended. Only those whose client left, and was owed an answer, are kept.
     pub fn ended(&mut self, end: &SocketEnd, tick_ns: u64) {
-        if !end.unanswered {
+        if !end.unanswered && !end.answering {
             return;
         }
         match (end.old_state, end.new_state) {

@@ -3,6 +3,7 @@
 mod connect;
 mod healthy;
 mod here;
+mod path;
 mod peer;
 mod process;
 
@@ -27,24 +28,36 @@ const fn rule(name: &'static str, find: fn(&Story<'_>) -> Option<Finding>) -> Ru
 pub const RULES: &[Rule] = &[
     rule("no free local port", connect::no_local_port),
     rule("owner died while connecting", connect::owner_died),
+    rule("refused by a packet filter here", path::filter_refused),
     rule("refused by a RST", connect::refused),
-    rule("refused by ICMP", connect::refused_by_icmp),
+    rule("refused by ICMP", path::refused_by_icmp),
     rule("unreachable", connect::unreachable),
     rule("client had gone while connecting", connect::client_gone),
+    rule("SYN dropped by a packet filter here", path::filter_silent),
+    rule("SYNs found the accept queue full", path::queue_full),
     rule("SYNs unanswered", connect::unanswered),
     rule("given up before an answer was due", connect::given_up),
     rule("destroyed by an operator", here::destroyed),
     rule("probes or retransmissions unanswered", here::timed_out),
     rule("owner died with a request pending", here::owner_died),
+    rule("handshake dropped by a full accept queue", path::queue_dropped),
     rule("request never acknowledged", here::never_acknowledged),
     rule("client had gone", here::client_gone),
+    rule("gateway gave up before anybody accepted", here::never_accepted),
     rule("gateway gave up waiting", here::gave_up),
     rule("gateway closed early", here::closed),
+    rule("gateway closed over an answer it did not read", here::rejected),
+    rule("handshake reset by a full accept queue", path::queue_reset),
+    rule("reset by a packet filter here", path::filter_reset),
+    rule("answered as a stranger", path::forgotten),
+    rule("reset by neither end", path::forged),
     rule("accepted socket died unaccepted", peer::never_accepted),
     rule("request crossed an idle close", peer::keepalive_race),
     rule("process behind it ended", process::ended),
+    rule("process behind it died in the middle of a response", process::ended_mid_response),
     rule("closed with the request unread", peer::closed_unread),
     rule("reset on purpose", peer::reset),
+    rule("goodbye answered by a goodbye", healthy::goodbye_answered),
     rule("closed without a response", peer::closed),
     rule("goodbyes crossed", healthy::goodbyes_crossed),
     rule("reset in the middle of a response", peer::reset_mid_response),
@@ -121,6 +134,8 @@ fn how(story: &Story<'_>) -> How {
         };
     }
     match end.new_state {
+        // The request came too late: what ended the connection is the FIN before it.
+        _ if end.old_state == TcpState::CloseWait => How::FinReceived,
         _ if end.rst_received => How::RstReceived,
         TcpState::CloseWait => How::FinReceived,
         TcpState::FinWait1 => How::FinSent,

@@ -2,11 +2,14 @@
 
 use super::Impact;
 use crate::event::{Exit, Process, ResetSent, Role, SocketEnd, TcpState};
-use crate::table::{ClientLeft, LastListener, Processes, Signalled, Tables};
+use crate::table::{ClientLeft, LastListener, Processes, Queue, Signalled, Tables};
 
 /// Bytes of `GET / HTTP/1.1`, a Host of one letter, and the line ends; the frames of HTTP/2 named below have 9 to
 /// 17. (Under TLS both are longer by the same, so a frame there may pass for a request.)
 const SHORTEST_REQUEST: u32 = 27;
+
+/// An end this long after the last data hits an idle connection, not the middle of a response.
+const IDLE_MS: f64 = 1000.0;
 
 /// The evidence. Whatever is not known is None.
 #[derive(Clone, Debug)]
@@ -26,6 +29,10 @@ pub struct Story<'a> {
     pub client_left: Option<ClientLeft>,
     /// Of the address dialled, if this host refused.
     pub last_listener: Option<LastListener>,
+    /// The full accept queue at the address dialled, as the kernel said when it was asked, with who listens there.
+    pub full_queue: Option<(Queue, Option<Process>)>,
+    /// The accepted end was found alive after this one had ended.
+    pub other_end_lives: bool,
     /// Ports on which the owner, or its parent, listens.
     pub owner_listens: Vec<u16>,
     pub hz: u32,
@@ -60,6 +67,8 @@ impl<'a> Story<'a> {
             owner_signals: owner.map_or(&[], |process| processes.signals_to(process)),
             client_left: tables.client_left(end),
             last_listener: tables.last_listener(end),
+            full_queue: tables.full_queue(end),
+            other_end_lives: tables.other_end_lives(end),
             owner_listens: end
                 .owner
                 .as_ref()
@@ -82,15 +91,17 @@ impl Story<'_> {
         self.end.new_state == TcpState::CloseWait
     }
 
+    /// A RST ended it; one that answers what was written after the peer's FIN did not.
     #[must_use]
     pub fn rst_received(&self) -> bool {
-        self.end.rst_received
+        self.end.rst_received && self.end.old_state != TcpState::CloseWait
     }
 
     /// The process that holds this socket closed it, or shut it down.
     #[must_use]
     pub fn closed_here(&self) -> bool {
         !self.connecting()
+            && self.end.old_state != TcpState::CloseWait
             && !self.rst_received()
             && (self.end.new_state == TcpState::FinWait1
                 || (self.end.new_state == TcpState::Close && self.end.sk_err == 0))
@@ -113,8 +124,29 @@ impl Story<'_> {
     /// as likely a control frame (HTTP/2's PING, SETTINGS and WINDOW_UPDATE acknowledgements): two readings.
     #[must_use]
     pub fn request_impact(&self) -> Impact {
-        let short = self.end.written_since_read.is_some_and(|bytes| bytes < SHORTEST_REQUEST);
-        if short && self.end.exchanges > 0 { Impact::Unknown } else { Impact::RequestLost }
+        if self.short_of_a_request() && self.end.exchanges > 0 {
+            Impact::Unknown
+        } else {
+            Impact::RequestLost
+        }
+    }
+
+    /// What was written since the last read is too short to be a request.
+    #[must_use]
+    pub fn short_of_a_request(&self) -> bool {
+        self.end.written_since_read.is_some_and(|bytes| bytes < SHORTEST_REQUEST)
+    }
+
+    /// A request was written after the peer's FIN had come: its owner took the connection for an open one.
+    #[must_use]
+    pub fn written_after_fin(&self) -> bool {
+        self.end.old_state == TcpState::CloseWait && self.end.pending
+    }
+
+    /// Data had come, and lately enough to be the middle of a response.
+    #[must_use]
+    pub fn in_a_response(&self) -> bool {
+        self.end.bytes_received > 0 && self.idle_ms() < IDLE_MS
     }
 
     /// Time without data in either direction.

@@ -4,6 +4,7 @@
 mod any;
 mod connects;
 mod here;
+mod path;
 mod upstream;
 
 use std::net::SocketAddr;

@@ -83,12 +83,24 @@ fn connect_summary(story: &Story<'_>, finding: &Finding) -> String {
                 "{peer} refused the connection: nothing listens there, or a packet filter answers for it"
             ),
         },
-        Cause::FirewallRejected => {
-            format!("a packet filter on the way to {peer} rejected the connection by ICMP")
+        Cause::FirewallRejected => match filter(story) {
+            Some(filter) => format!("{filter} rejected the connection to {peer}"),
+            None => format!("a packet filter on the way to {peer} rejected the connection by ICMP"),
+        },
+        Cause::HostUnreachable if story.end.unresolved => {
+            format!("{peer} cannot be reached: nobody on the link has its address, the host is down or gone")
         }
         Cause::HostUnreachable => {
             format!("{peer} cannot be reached: no such host, no route, or rejected by ICMP")
         }
+        Cause::AcceptQueueFull => {
+            format!("{peer} takes no more connections: {}", full_queue(story, finding))
+        }
+        Cause::ConnectTimeout if finding.by == By::Firewall => format!(
+            "{} drops the packets between {} and {peer} without a word",
+            filter(story).unwrap_or_else(|| "a packet filter".into()),
+            owner(story)
+        ),
         Cause::ConnectTimeout => format!(
             "{peer} never answered {} SYNs: host gone, packets dropped, or its accept queue is full",
             story.end.retransmits + 1
@@ -104,6 +116,26 @@ fn connect_summary(story: &Story<'_>, finding: &Finding) -> String {
         Cause::GatewayExited => format!("{} ended while connecting to {peer}", owner(story)),
         _ => format!("the connection to {peer} failed, and the evidence does not say why"),
     }
+}
+
+/// `a packet filter of this host (network namespace 4026532246)`, or the gateway's own.
+fn filter(story: &Story<'_>) -> Option<String> {
+    let netns = story.end.filtered_in_netns.or(story.end.answer_filtered_in_netns)?;
+    Some(if netns == story.end.tuple.netns {
+        "the gateway's own packet filter".into()
+    } else {
+        format!("the packet filter of network namespace {netns}")
+    })
+}
+
+/// `the accept queue of api[991] is full (129 wait, 128 may)`.
+fn full_queue(story: &Story<'_>, finding: &Finding) -> String {
+    let whose = finding.culprit.as_ref().map_or_else(|| "its".into(), |c| format!("{}'s", named(&c.process)));
+    let figures = story
+        .full_queue
+        .as_ref()
+        .map_or_else(String::new, |(queue, _)| format!(" ({} wait, {} may)", queue.waiting, queue.limit));
+    format!("{whose} accept queue is full{figures}: it does not accept as fast as connections come")
 }
 
 fn upstream_summary(story: &Story<'_>, finding: &Finding) -> String {
@@ -130,6 +162,20 @@ fn upstream_summary(story: &Story<'_>, finding: &Finding) -> String {
                 "{owner} lost a request{age}: {culprit_name} closed its listener before it had accepted the connection"
             )
         }
+        Cause::AcceptQueueFull => {
+            format!("{owner} lost a request{age}: {}", full_queue(story, finding))
+        }
+        Cause::ConnectionForgotten => format!(
+            "{owner} lost a request: {} does not know the connection any more: restarted or rebooted without \
+             closing it",
+            story.end.tuple.peer
+        ),
+        Cause::ClosedMidResponse => format!(
+            "a response to {owner} may be cut short: {culprit_name} ended ({}){} after {} bytes of it",
+            exit.map_or_else(|| "status unknown".into(), exit_words),
+            killer(finding.culprit.as_ref()),
+            story.end.bytes_received
+        ),
         Cause::ClosedUnreadData => {
             format!(
                 "{owner} lost a request{age}: {culprit_name} closed the connection without having read all of it"
@@ -199,6 +245,23 @@ fn own_summary(story: &Story<'_>, finding: &Finding) -> String {
             finding.culprit.as_ref().and_then(|c| c.exit).map_or_else(|| "status unknown".into(), exit_words),
             killer(finding.culprit.as_ref())
         ),
+        Cause::NeverAccepted => format!(
+            "{owner} gave up waiting for {peer} after {}: nobody there had accepted the connection, let alone read \
+             the request: saturated or frozen",
+            seconds(story.ms(story.end.lsnd_age))
+        ),
+        Cause::GatewayRejectedResponse => format!(
+            "{owner} closed the connection to {peer} with {} bytes of the answer unread: it did not accept what it \
+             had read of it",
+            story.end.unread
+        ),
+        Cause::FirewallRejected => format!(
+            "{} reset the connection of {owner} to {peer} with a request pending",
+            filter(story).unwrap_or_else(|| "a packet filter".into())
+        ),
+        Cause::MiddleboxReset => format!(
+            "the connection of {owner} to {peer} was reset by something between them: neither end sent the RST"
+        ),
         Cause::PacketsLost => format!(
             "{peer} acknowledged nothing any more: path broken, host gone, or the flow forgotten on the way \
              ({} retransmissions)",
@@ -230,7 +293,7 @@ pub fn evidence(story: &Story<'_>, finding: &Finding) -> Vec<String> {
         facts.push(accounting(story));
         facts.extend(other_end(story));
     }
-    facts.extend(refusal(story));
+    facts.extend(on_the_way(story));
     facts.extend(story.client_left.as_ref().map(|left| {
         format!(
             "its client {} had {} {} before, its request unanswered",
@@ -286,9 +349,40 @@ fn other_end(story: &Story<'_>) -> Option<String> {
     ))
 }
 
-fn refusal(story: &Story<'_>) -> Option<String> {
-    let netns = story.end.refused_in_netns?;
-    Some(format!(
-        "the kernel of this host refused the SYN in network namespace {netns}: no socket listens there"
-    ))
+/// What became of the connection's segments on this host.
+fn on_the_way(story: &Story<'_>) -> Vec<String> {
+    let end = story.end;
+    let mut facts = Vec::new();
+    facts.extend(end.refused_in_netns.map(|netns| {
+        format!(
+            "the kernel of this host refused the SYN in network namespace {netns}: no socket listens there"
+        )
+    }));
+    facts.extend(
+        end.filtered_in_netns.map(|netns| {
+            format!("netfilter dropped a segment of this connection in network namespace {netns}")
+        }),
+    );
+    facts.extend(
+        end.answer_filtered_in_netns
+            .map(|netns| format!("netfilter dropped a segment of the peer in network namespace {netns}")),
+    );
+    let plain = [
+        (end.unresolved, "a segment was dropped on this host: its next hop has no link-layer address"),
+        (
+            end.stranger,
+            "the kernel of this host answered a segment with a RST: it does not know the connection",
+        ),
+        (
+            end.queue_reset,
+            "the listener answered the end of the handshake with a RST: its accept queue was full",
+        ),
+        (end.queue_dropped, "the listener dropped the end of the handshake: its accept queue was full"),
+        (story.other_end_lives, "the accepted end is still open on this host: it has sent no RST"),
+    ];
+    facts.extend(plain.into_iter().filter(|(seen, _)| *seen).map(|(_, fact)| fact.to_owned()));
+    facts.extend(story.full_queue.as_ref().map(|(queue, _)| {
+        format!("{} connections wait to be accepted there, {} may", queue.waiting, queue.limit)
+    }));
+    facts
 }

@@ -1,7 +1,7 @@
 //! Connects that failed.
 
 use crate::event::Role;
-use crate::event::errno::{ECONNREFUSED, ETIMEDOUT};
+use crate::event::errno::ETIMEDOUT;
 use crate::verdict::finding::Finding;
 use crate::verdict::{By, Cause, Culprit, Impact, Story};
 
@@ -43,20 +43,13 @@ pub fn refused(story: &Story<'_>) -> Option<Finding> {
     Some(finding.culprit(culprit))
 }
 
-/// A refusal without a RST is an ICMP port unreachable, which no TCP stack sends: a packet filter does. Unless the
-/// hook of the RST was skipped.
-pub fn refused_by_icmp(story: &Story<'_>) -> Option<Finding> {
-    (story.connecting() && story.end.sk_err == ECONNREFUSED).then(|| {
-        Finding::new(By::Firewall, Cause::FirewallRejected, Impact::ConnectFailed)
-            .inferred(&[Cause::NoListener])
-    })
-}
-
+/// Proven if this host itself found nobody at the next hop; else a router, or a packet filter, said so by ICMP.
 pub fn unreachable(story: &Story<'_>) -> Option<Finding> {
-    (story.connecting() && !matches!(story.end.sk_err, 0 | ETIMEDOUT)).then(|| {
-        Finding::new(By::Network, Cause::HostUnreachable, Impact::ConnectFailed)
-            .inferred(&[Cause::FirewallRejected])
-    })
+    let finding = Finding::new(By::Network, Cause::HostUnreachable, Impact::ConnectFailed);
+    if !story.connecting() || matches!(story.end.sk_err, 0 | ETIMEDOUT) && !story.end.unresolved {
+        return None;
+    }
+    Some(if story.end.unresolved { finding } else { finding.inferred(&[Cause::FirewallRejected]) })
 }
 
 /// Silence: from here a drop, a host that is gone and a full accept queue look the same.

@@ -1,5 +1,6 @@
 //! Ends that this side made: the process that holds the socket, its timers, or an operator.
 
+use super::healthy::LONGEST_GOODBYE;
 use crate::event::errno::{ECONNABORTED, ETIMEDOUT};
 use crate::event::{Role, TcpState};
 use crate::verdict::finding::Finding;
@@ -52,6 +53,26 @@ pub fn client_gone(story: &Story<'_>) -> Option<Finding> {
     let left = story.client_left.as_ref()?;
     let finding = Finding::new(By::Client, Cause::ClientGone, Impact::RequestLost);
     Some(if left.same_process { finding } else { finding.inferred(&[Cause::GatewayTimeout]) })
+}
+
+/// The gateway gave up on a connection that still waited to be accepted: nobody there had even read the request.
+pub fn never_accepted(story: &Story<'_>) -> Option<Finding> {
+    let waiting = story.other.is_some_and(|other| other.no_socket && other.unread > 0);
+    (pending_and_closed_here(story) && waiting)
+        .then(|| Finding::new(By::Gateway, Cause::NeverAccepted, Impact::RequestLost))
+}
+
+/// It closed over an answer that it did not read to its end, while its client was still there: a header too big, a
+/// response that it does not understand. (What is shorter than a goodbye is one.)
+pub fn rejected(story: &Story<'_>) -> Option<Finding> {
+    let unread = story.end.unread > LONGEST_GOODBYE;
+    let kept = story.client_left.is_none();
+    (story.end.role == Role::Client && story.closed_here() && !story.end.pending && unread && kept).then(
+        || {
+            Finding::new(By::Gateway, Cause::GatewayRejectedResponse, Impact::RequestLost)
+                .inferred(&[Cause::ClientGone])
+        },
+    )
 }
 
 pub fn gave_up(story: &Story<'_>) -> Option<Finding> {

@@ -23,8 +23,6 @@ const BEHIND_A_RST: &[Cause] = &[
     Cause::FirewallRejected,
     Cause::ConnectionForgotten,
 ];
-/// A RST this long after the last data hits an idle connection, not the middle of a response.
-const IDLE_MS: f64 = 1000.0;
 
 /// The connection still waited to be accepted when the listener was closed.
 pub fn never_accepted(story: &Story<'_>) -> Option<Finding> {
@@ -40,11 +38,13 @@ pub fn never_accepted(story: &Story<'_>) -> Option<Finding> {
     Some(Finding::new(By::Upstream, Cause::NeverAccepted, Impact::RequestLost).culprit(culprit))
 }
 
-/// At the peer's FIN its kernel had not even received the request: the two crossed on the way.
+/// At the peer's FIN its kernel had not even received the request: the two crossed on the way. Or the FIN was there
+/// first, and the gateway had not looked.
 pub fn keepalive_race(story: &Story<'_>) -> Option<Finding> {
     let crossed = story.fin_received() && story.end.pending && story.end.unacked > 0;
     // With retransmissions the request was lost on the way, which is another story.
-    let race = crossed && story.end.exchanges > 0 && story.end.retransmits_since_read == 0;
+    let crossed = crossed && story.end.retransmits_since_read == 0;
+    let race = (crossed || story.written_after_fin()) && story.end.exchanges > 0;
     race.then(|| {
         let culprit = story.other.and_then(|other| other.actor.clone()).map(alive);
         Finding::new(By::Upstream, Cause::KeepaliveRace, Impact::RequestLost).culprit(culprit)
@@ -71,7 +71,8 @@ pub fn reset(story: &Story<'_>) -> Option<Finding> {
 }
 
 pub fn closed(story: &Story<'_>) -> Option<Finding> {
-    if story.end.role != Role::Client || !story.fin_received() || !story.end.pending {
+    let closed = story.fin_received() || story.written_after_fin();
+    if story.end.role != Role::Client || !closed || !story.end.pending {
         return None;
     }
     let finding = Finding::new(By::Upstream, Cause::ClosedWithoutResponse, story.request_impact());
@@ -85,11 +86,7 @@ pub fn closed(story: &Story<'_>) -> Option<Finding> {
 /// with something unread after a whole response resets as well, so then the harm is not known.
 pub fn reset_mid_response(story: &Story<'_>) -> Option<Finding> {
     let end = story.end;
-    if end.role != Role::Client
-        || !story.rst_received()
-        || end.bytes_received == 0
-        || story.idle_ms() >= IDLE_MS
-    {
+    if end.role != Role::Client || !story.rst_received() || !story.in_a_response() {
         return None;
     }
     let impact = match story.other {

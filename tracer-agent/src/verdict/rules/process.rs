@@ -1,5 +1,6 @@
 //! What became of the process behind the accepted end, where that end is on this host.
 
+use super::healthy::KEPT_MS;
 use crate::event::{Exit, Process, Role};
 use crate::verdict::finding::Finding;
 use crate::verdict::{By, Cause, Culprit, Impact, Story};
@@ -12,6 +13,24 @@ pub fn ended(story: &Story<'_>) -> Option<Finding> {
     }
     let process = other.actor.clone().filter(|actor| actor.exit.is_some())?;
     Some(death(story, process, story.upstream_exit?))
+}
+
+/// The process behind the accepted end died badly when nothing seemed to be owed. It had more to send if some of it
+/// was on its way; a connection in use that ended within the last moments may have been in the middle of a response,
+/// or kept for the next request.
+pub fn ended_mid_response(story: &Story<'_>) -> Option<Finding> {
+    let end = story.end;
+    let other = story.other.filter(|_| end.peer_ended_badly && !end.pending && story.fin_received())?;
+    let process = other.actor.clone().filter(|actor| actor.exit.is_some())?;
+    let exit = story.upstream_exit.filter(|exit| exit.code != Some(0))?;
+    let impact = match () {
+        () if end.bytes_received == 0 => return None,
+        () if other.unacked > 0 => Impact::ResponseTruncated,
+        () if story.idle_ms() < KEPT_MS => Impact::Unknown,
+        () => return None,
+    };
+    let culprit = Culprit { process, exit: Some(exit), killed_by: story.upstream_killer().cloned() };
+    Some(Finding::new(By::Upstream, Cause::ClosedMidResponse, impact).culprit(Some(culprit)))
 }
 
 /// The connecting end is on another host: this host's side of the story.

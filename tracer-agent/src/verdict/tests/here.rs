@@ -132,3 +132,44 @@ fn what_harmed_nobody_is_no_news() {
         assert!(!verdict.is_news());
     }
 }
+
+#[test]
+fn a_gateway_that_gave_up_before_anybody_accepted_says_so() {
+    let waiting = SocketEnd {
+        no_socket: true,
+        unread: 97,
+        new_state: TcpState::CloseWait,
+        actor: None,
+        ..accepted(process(42, "api"))
+    };
+    let verdict = one(&[closed_leg(), waiting.clone()]);
+    check(&verdict, By::Gateway, Cause::NeverAccepted, Impact::RequestLost, Confidence::Proven);
+    let read = SocketEnd { no_socket: false, unread: 0, ..waiting };
+    check(
+        &one(&[closed_leg(), read]),
+        By::Gateway,
+        Cause::GatewayTimeout,
+        Impact::RequestLost,
+        Confidence::Proven,
+    );
+}
+
+#[test]
+fn a_close_over_an_unread_answer_rejects_it_unless_the_client_had_gone_or_it_was_a_goodbye() {
+    let close =
+        SocketEnd { pending: false, unread: 4000, bytes_received: 9000, exchanges: 1, ..closed_leg() };
+    let verdict = one(std::slice::from_ref(&close));
+    check(&verdict, By::Gateway, Cause::GatewayRejectedResponse, Impact::RequestLost, Confidence::Inferred);
+    let goodbye = one(&[SocketEnd { unread: 31, ..close.clone() }]);
+    assert_eq!(goodbye.impact, Impact::None);
+    let leg = SocketEnd { unanswered: false, answering: true, ..client_leg() };
+    let tail = SocketEnd {
+        old_state: TcpState::CloseWait,
+        new_state: TcpState::LastAck,
+        actor: Some(process(812, "nginx")),
+        ..leg.clone()
+    };
+    let verdicts = play(false, [leg, close, tail].map(Event::SocketEnd).to_vec());
+    assert_eq!(verdicts.len(), 1, "one line: {verdicts:#?}");
+    assert_ne!(verdicts[0].cause, Cause::GatewayRejectedResponse);
+}

@@ -154,3 +154,51 @@ fn an_accepted_end_alone_speaks_for_its_remote_client() {
     let left = SocketEnd { new_state: TcpState::CloseWait, actor: None, ..accepted(process(7, "api")) };
     assert_eq!(play(false, vec![Event::SocketEnd(left)]), vec![]);
 }
+
+#[test]
+fn a_request_written_after_the_fin_is_a_race_on_a_kept_connection() {
+    let late = SocketEnd {
+        old_state: TcpState::CloseWait,
+        new_state: TcpState::Close,
+        sk_err: 32,
+        rst_received: true,
+        exchanges: 1,
+        ..leg()
+    };
+    let verdict = one(std::slice::from_ref(&late));
+    check(&verdict, By::Upstream, Cause::KeepaliveRace, Impact::RequestLost, Confidence::Proven);
+    assert_eq!(verdict.how, How::FinReceived);
+    // On a new connection nothing was kept: the upstream closed what it had just accepted.
+    let new = one(&[SocketEnd { exchanges: 0, ..late }]);
+    assert_eq!(new.cause, Cause::ClosedWithoutResponse);
+}
+
+#[test]
+fn a_goodbye_that_answers_a_goodbye_is_no_lost_request() {
+    let echo = SocketEnd { exchanges: 2, written_since_read: Some(8), lsnd_age: 0, lrcv_age: 0, ..leg() };
+    let verdict = one(std::slice::from_ref(&echo));
+    check(&verdict, By::Upstream, Cause::Graceful, Impact::None, Confidence::Proven);
+    // Waiting for an answer to it is another matter.
+    assert_eq!(one(&[SocketEnd { lsnd_age: 2500, ..echo }]).impact, Impact::Unknown);
+}
+
+#[test]
+fn a_process_that_dies_with_more_to_send_cuts_the_response_short() {
+    let api = dying(42, "api", signalled(9));
+    let half = SocketEnd {
+        pending: false,
+        peer_ended_badly: true,
+        bytes_received: 2000,
+        exchanges: 1,
+        lrcv_age: 2,
+        ..leg()
+    };
+    let unsent = SocketEnd { unanswered: false, unacked: 500, bytes_sent: 2500, ..accepted(api.clone()) };
+    let verdict = one(&[unsent.clone(), half.clone()]);
+    check(&verdict, By::Upstream, Cause::ClosedMidResponse, Impact::ResponseTruncated, Confidence::Proven);
+    // All was sent: in the middle of a response, or just after one.
+    let sent = SocketEnd { unacked: 0, bytes_sent: 2000, ..unsent };
+    assert_eq!(one(&[sent.clone(), half.clone()]).impact, Impact::Unknown);
+    let kept = SocketEnd { lrcv_age: 500, ..half };
+    assert_eq!(one(&[sent, kept]).impact, Impact::None);
+}

@@ -1,0 +1,174 @@
+//! What happened between the two ends: filters, full queues, hosts that forgot, RSTs of nobody.
+
+use super::*;
+use crate::event::Existing;
+
+const FOUND: u64 = 100 * SECOND + 50_000_000;
+
+fn found(tuple: Tuple, state: TcpState, backlog: u32) -> Event {
+    Event::Existing(Existing {
+        ktime_ns: FOUND,
+        skaddr: 0xf,
+        tuple,
+        state,
+        role: Some(Role::Server),
+        process: process(991, "api"),
+        backlog,
+        backlog_limit: 128,
+    })
+}
+
+fn listening_at(address_text: &str, backlog: u32) -> Event {
+    let tuple = Tuple { local: address(address_text), peer: address("0.0.0.0:0"), netns: 2 };
+    found(tuple, TcpState::Listen, backlog)
+}
+
+/// SYNs went unanswered.
+fn silence() -> SocketEnd {
+    SocketEnd { retransmits: 2, ..failed_connect(0) }
+}
+
+#[test]
+fn a_filter_that_is_seen_to_act_is_proven() {
+    use By::Firewall;
+    let filtered = |end| SocketEnd { filtered_in_netns: Some(2), ..end };
+    let reset = SocketEnd { rst_received: true, ..failed_connect(111) };
+    for refused in [reset, failed_connect(111), failed_connect(113)] {
+        let verdict = one(&[filtered(refused)]);
+        check(&verdict, Firewall, Cause::FirewallRejected, Impact::ConnectFailed, Confidence::Proven);
+        assert!(verdict.summary.contains("network namespace 2"), "{}", verdict.summary);
+    }
+    for silent in [silence(), failed_connect(0), SocketEnd { retransmits: 6, ..failed_connect(110) }] {
+        let verdict = one(&[filtered(silent)]);
+        check(&verdict, Firewall, Cause::ConnectTimeout, Impact::ConnectFailed, Confidence::Proven);
+    }
+    let answer = SocketEnd { answer_filtered_in_netns: Some(1), ..silence() };
+    let verdict = one(&[answer]);
+    check(&verdict, Firewall, Cause::ConnectTimeout, Impact::ConnectFailed, Confidence::Proven);
+    assert!(verdict.summary.starts_with("the gateway's own packet filter"), "{}", verdict.summary);
+    let live = one(&[filtered(reset_leg())]);
+    check(&live, Firewall, Cause::FirewallRejected, Impact::RequestLost, Confidence::Proven);
+}
+
+#[test]
+fn a_refusal_by_the_kernel_itself_outweighs_a_segment_that_a_filter_dropped() {
+    let end = SocketEnd {
+        rst_received: true,
+        refused_in_netns: Some(2),
+        filtered_in_netns: Some(1),
+        ..failed_connect(111)
+    };
+    check(&one(&[end]), By::Upstream, Cause::NoListener, Impact::ConnectFailed, Confidence::Proven);
+}
+
+#[test]
+fn nobody_at_the_next_hop_is_proven_where_it_was_seen() {
+    let end = SocketEnd { unresolved: true, ..failed_connect(113) };
+    check(&one(&[end]), By::Network, Cause::HostUnreachable, Impact::ConnectFailed, Confidence::Proven);
+    check(
+        &one(&[failed_connect(113)]),
+        By::Network,
+        Cause::HostUnreachable,
+        Impact::ConnectFailed,
+        Confidence::Inferred,
+    );
+}
+
+#[test]
+fn syns_that_find_the_queue_full_are_told_by_looking() {
+    let verdicts = |waiting| {
+        let events = vec![
+            listening_at("0.0.0.0:80", 0),
+            Event::SocketEnd(silence()),
+            listening_at("0.0.0.0:80", waiting),
+        ];
+        play(false, events).remove(0)
+    };
+    let full = verdicts(129);
+    check(&full, By::Upstream, Cause::AcceptQueueFull, Impact::ConnectFailed, Confidence::Proven);
+    assert_eq!(full.culprit.map(|c| c.process.tgid), Some(991));
+    assert!(full.summary.contains("129 wait, 128 may"), "{}", full.summary);
+    // The kernel lets one more wait than it says.
+    check(&verdicts(128), By::Network, Cause::ConnectTimeout, Impact::ConnectFailed, Confidence::Inferred);
+}
+
+#[test]
+fn of_several_listeners_that_may_be_meant_all_have_to_be_full() {
+    let elsewhere = Tuple { local: address("0.0.0.0:80"), peer: address("0.0.0.0:0"), netns: 3 };
+    let events = vec![
+        listening_at("0.0.0.0:80", 0),
+        Event::SocketEnd(silence()),
+        listening_at("0.0.0.0:80", 129),
+        found(elsewhere, TcpState::Listen, 3),
+    ];
+    check(
+        &play(false, events).remove(0),
+        By::Network,
+        Cause::ConnectTimeout,
+        Impact::ConnectFailed,
+        Confidence::Inferred,
+    );
+}
+
+#[test]
+fn only_what_may_be_on_this_host_is_asked_for() {
+    let mut tables = tables(false);
+    tables.apply(Event::SocketEnd(silence()));
+    assert!(!tables.has_questions(), "nothing listens on port 80 here");
+    tables.apply(listening_at("0.0.0.0:80", 0));
+    tables.apply(Event::SocketEnd(SocketEnd { cookie: 2, ..silence() }));
+    tables.apply(Event::SocketEnd(SocketEnd { cookie: 3, ..silence() }));
+    assert_eq!(tables.take_questions().len(), 1);
+    assert!(!tables.has_questions());
+}
+
+#[test]
+fn a_full_queue_behind_an_established_connection() {
+    let reset = SocketEnd { queue_reset: true, ..reset_leg() };
+    check(&one(&[reset]), By::Upstream, Cause::AcceptQueueFull, Impact::RequestLost, Confidence::Proven);
+    let unused = SocketEnd { queue_reset: true, pending: false, bytes_sent: 0, ..reset_leg() };
+    check(&one(&[unused]), By::Upstream, Cause::AcceptQueueFull, Impact::ConnectFailed, Confidence::Proven);
+    let ghost = SocketEnd { queue_dropped: true, unacked: 97, retransmits_since_read: 4, ..closed_leg() };
+    check(&one(&[ghost]), By::Upstream, Cause::AcceptQueueFull, Impact::RequestLost, Confidence::Proven);
+    // A queue that let it in after all has nothing to do with what came later.
+    let accepted = SocketEnd { queue_dropped: true, ..closed_leg() };
+    check(&one(&[accepted]), By::Gateway, Cause::GatewayTimeout, Impact::RequestLost, Confidence::Proven);
+}
+
+#[test]
+fn a_host_that_does_not_know_the_connection_has_forgotten_it() {
+    let end = SocketEnd { stranger: true, exchanges: 1, unacked: 97, ..reset_leg() };
+    check(&one(&[end]), By::Upstream, Cause::ConnectionForgotten, Impact::RequestLost, Confidence::Proven);
+}
+
+#[test]
+fn a_reset_that_neither_end_sent_was_forged() {
+    let too = SocketEnd {
+        new_state: TcpState::Close,
+        sk_err: 104,
+        rst_received: true,
+        shutdown: 0,
+        ..accepted(process(42, "api"))
+    };
+    let verdict = one(&[too, reset_leg()]);
+    check(&verdict, By::Network, Cause::MiddleboxReset, Impact::RequestLost, Confidence::Proven);
+    let alive = accepted(process(42, "api")).tuple;
+    let events = vec![Event::SocketEnd(reset_leg()), found(alive, TcpState::Established, 0)];
+    check(
+        &play(false, events).remove(0),
+        By::Network,
+        Cause::MiddleboxReset,
+        Impact::RequestLost,
+        Confidence::Proven,
+    );
+    // Another connection of the same server is no witness.
+    let other = Tuple { peer: address("10.0.0.1:40001"), ..alive };
+    let events = vec![Event::SocketEnd(reset_leg()), found(other, TcpState::Established, 0)];
+    check(
+        &play(false, events).remove(0),
+        By::Upstream,
+        Cause::ResetWithoutResponse,
+        Impact::RequestLost,
+        Confidence::Inferred,
+    );
+}
