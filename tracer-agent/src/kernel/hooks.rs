@@ -113,6 +113,7 @@ pub const HOOKS: &[Hook] = &[
     },
     Hook {
         name: "packet_dropped",
+        groups: CORE,
         required: false,
         gives: "segments that a packet filter, a full accept queue (since Linux 6.13) or a missing neighbour dropped",
         without: "a packet filter's reject or drop cannot be told from what it looks like",
