@@ -293,7 +293,7 @@ mod tests {
         #[test]
         fn decodes_every_content_of_a_whole_record(
             kind in 1_u16..8,
-            body in proptest::collection::vec(any::<u8>(), 300),
+            body in proptest::collection::vec(any::<u8>(), 400),
         ) {
             let size = match kind {
                 kind::SOCKET_END => size_of::<wire::SocketEnd>(),

@@ -91,22 +91,30 @@ pub struct SocketEnd {
     /// Received after it had last sent (accepted sockets).
     pub unanswered: bool,
     /// The client left while what this accepted socket had sent was not acknowledged yet.
+    #[serde(default)]
     pub answering: bool,
     /// The namespace of this host that answered the SYN with a RST since no socket listens there.
     pub refused_in_netns: Option<u32>,
     /// The namespace of this host whose packet filter dropped a segment of this socket.
+    #[serde(default)]
     pub filtered_in_netns: Option<u32>,
     /// The namespace of this host whose packet filter dropped a segment of the peer.
+    #[serde(default)]
     pub answer_filtered_in_netns: Option<u32>,
     /// A host of this kernel answered a segment with a RST since it does not know the connection.
+    #[serde(default)]
     pub stranger: bool,
     /// The peer's accept queue was full: it answered the last segment of the handshake with a RST.
+    #[serde(default)]
     pub queue_reset: bool,
     /// The peer's accept queue was full: it dropped the last segment of the handshake, and data after it.
+    #[serde(default)]
     pub queue_dropped: bool,
     /// A segment was dropped since its next hop has no link-layer address.
+    #[serde(default)]
     pub unresolved: bool,
     /// The accepted end on this host closed owing an answer, or its process died badly.
+    #[serde(default)]
     pub peer_ended_badly: bool,
     /// Payload bytes received, a FIN not counted.
     pub bytes_received: u64,
@@ -204,6 +212,7 @@ pub struct Existing {
     pub role: Option<Role>,
     pub process: Process,
     /// Connections that wait to be accepted, and how many may (listeners).
+    #[serde(default)]
     pub backlog: u32,
     pub backlog_limit: u32,
 }

@@ -30,7 +30,7 @@ fn header() -> Header {
 
 /// Any event that the programs could send.
 fn any_event() -> impl Strategy<Value = Event> {
-    (1_u16..8, proptest::collection::vec(any::<u8>(), 300)).prop_filter_map("no role", |(kind, body)| {
+    (1_u16..8, proptest::collection::vec(any::<u8>(), 400)).prop_filter_map("no role", |(kind, body)| {
         let size = match kind {
             wire::kind::SOCKET_END => size_of::<wire::SocketEnd>(),
             wire::kind::PROCESS_EXIT | wire::kind::OOM_VICTIM => size_of::<wire::ProcessExit>(),

@@ -26,6 +26,8 @@ pub fn ended_mid_response(story: &Story<'_>) -> Option<Finding> {
     let impact = match () {
         () if end.bytes_received == 0 => return None,
         () if other.unacked > 0 => Impact::ResponseTruncated,
+        // Who keeps no connection for a next request has one open for as long as the response is not whole.
+        () if !end.upstream_reused && !end.preexisting => Impact::ResponseTruncated,
         () if story.idle_ms() < KEPT_MS => Impact::Unknown,
         () => return None,
     };

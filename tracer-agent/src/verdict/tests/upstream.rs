@@ -191,6 +191,7 @@ fn a_process_that_dies_with_more_to_send_cuts_the_response_short() {
         bytes_received: 2000,
         exchanges: 1,
         lrcv_age: 2,
+        upstream_reused: true,
         ..leg()
     };
     let unsent = SocketEnd { unanswered: false, unacked: 500, bytes_sent: 2500, ..accepted(api.clone()) };
@@ -199,6 +200,8 @@ fn a_process_that_dies_with_more_to_send_cuts_the_response_short() {
     // All was sent: in the middle of a response, or just after one.
     let sent = SocketEnd { unacked: 0, bytes_sent: 2000, ..unsent };
     assert_eq!(one(&[sent.clone(), half.clone()]).impact, Impact::Unknown);
+    let never_kept = SocketEnd { upstream_reused: false, lrcv_age: 500, ..half.clone() };
+    assert_eq!(one(&[sent.clone(), never_kept]).impact, Impact::ResponseTruncated);
     let kept = SocketEnd { lrcv_age: 500, ..half };
     assert_eq!(one(&[sent, kept]).impact, Impact::None);
 }
