@@ -1,6 +1,7 @@
 use std::io::{Read as _, Write as _};
 
 use proptest::prelude::*;
+use serde_json::Value;
 use tracer_ebpf::wire;
 use zerocopy::IntoBytes as _;
 
@@ -8,6 +9,7 @@ use super::write::input_line;
 use super::*;
 use crate::agent::Input;
 use crate::event::{Event, decode};
+use crate::output::filter::Filter;
 use crate::table::SETTLE_NS;
 
 const NETNS: u32 = 4_026_532_246;
@@ -260,6 +262,41 @@ fn a_torn_last_line_is_cut_off() {
     file.write_all(long.as_bytes()).unwrap();
     write::cut_torn_line(&file).unwrap();
     assert_eq!(file.metadata().unwrap().len(), 4);
+}
+
+/// Streams of real faults, with what must be said of them: `tests/README.md` tells how to add one.
+#[test]
+fn recorded_faults_get_the_expected_verdicts() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/recordings");
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let recordings: Vec<_> = files.filter(|path| path.extension().is_some_and(|e| e == "ndjson")).collect();
+    assert!(recordings.len() >= 5, "{recordings:?}");
+    for path in recordings {
+        let name = path.display();
+        let recorded = std::fs::read(&path).unwrap();
+        let mut replay = Replay::new(&*recorded, &name.to_string()).unwrap();
+        let mut shown = Vec::new();
+        while let Some((verdict, view)) = replay.next_verdict().unwrap() {
+            if Filter::default().shows(&verdict, &view) {
+                shown.push(serde_json::to_value(&view).unwrap());
+            }
+        }
+        assert!(replay.remarks().is_empty(), "{name}: {:?}", replay.remarks());
+        let expected = std::fs::read(path.with_extension("verdicts.json")).unwrap();
+        let expected: Vec<Value> = serde_json::from_slice(&expected).unwrap();
+        let all = expected.len() == shown.len() && expected.iter().zip(&shown).all(|(e, s)| holds(e, s));
+        assert!(all, "{name}: expected {expected:#?}, got {shown:#?}");
+    }
+}
+
+/// Whether every key that is expected has its value; others may be there.
+fn holds(expected: &Value, shown: &Value) -> bool {
+    match (expected, shown) {
+        (Value::Object(expected), Value::Object(shown)) => {
+            expected.iter().all(|(key, value)| shown.get(key).is_some_and(|shown| holds(value, shown)))
+        }
+        _ => expected == shown,
+    }
 }
 
 proptest! {
