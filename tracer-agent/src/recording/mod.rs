@@ -4,7 +4,7 @@
 //! a verdict needed a name. So a replay asks neither a kernel nor a clock nor this machine, and gives the same lines
 //! byte for byte. One JSON object a line; the first is the [`Header`].
 //!
-//! It holds addresses, ports, names and pids of processes, paths of cgroups, and no payload: the programs read none.
+//! It holds addresses, ports, names and pids of processes, paths of cgroups, and no payload.
 
 mod read;
 mod replay;
