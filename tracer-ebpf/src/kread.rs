@@ -13,9 +13,11 @@ use tracer_ebpf::wire::{Task, Tuple, UpstreamKey};
 use crate::globals::offset;
 
 const AF_INET: u16 = 2;
+const AF_INET6: u16 = 10;
 /// `SOCK_LINGER` of `enum sock_flags`; 4 on every kernel since 2.6.
 const SOCK_LINGER: u32 = 4;
 const IPPROTO_TCP: u16 = 6;
+const IPPROTO_UDP: u16 = 17;
 /// `PF_EXITING` of include/linux/sched.h.
 pub const PF_EXITING: u32 = 0x4;
 /// `PF_KTHREAD` of include/linux/sched.h.
@@ -66,6 +68,13 @@ impl Sk {
     #[inline(always)]
     pub fn is_tcp(&self) -> bool {
         load!(self.0, sk_protocol as u16) == IPPROTO_TCP
+    }
+
+    /// (Sockets of other families number their protocols otherwise.)
+    #[inline(always)]
+    pub fn is_udp(&self) -> bool {
+        load!(self.0, sk_protocol as u16) == IPPROTO_UDP
+            && matches!(load!(self.0, skc_family as u16), AF_INET | AF_INET6)
     }
 
     #[inline(always)]
@@ -124,6 +133,12 @@ impl Sk {
     #[inline(always)]
     pub fn peer_port(&self) -> u16 {
         u16::from_be(load!(self.0, skc_dport as u16))
+    }
+
+    /// 0 once the port has been given back; see [`Tcp::local_port`].
+    #[inline(always)]
+    pub fn local_port(&self) -> u16 {
+        load!(self.0, skc_num as u16)
     }
 
     #[inline(always)]
@@ -325,7 +340,7 @@ fn write_comm(into: &mut [u8; 16], task: Raw) {
 }
 
 #[inline(always)]
-fn write_words(into: &mut [u8; 16], words: [u32; 4]) {
+pub fn write_words(into: &mut [u8; 16], words: [u32; 4]) {
     // SAFETY: both are 16 bytes, and every wire struct keeps its addresses at a multiple of four.
     unsafe { ptr::write(into.as_mut_ptr().cast(), words) };
 }
@@ -376,6 +391,37 @@ impl Skb {
             return 0;
         }
         load!(net, net_inum as u32)
+    }
+}
+
+/// `struct pt_regs`: the registers with which a task entered the kernel.
+#[derive(Clone, Copy)]
+pub struct Regs(Raw);
+
+impl Regs {
+    #[inline(always)]
+    pub fn new(pointer: *const u8) -> Self {
+        Self(pointer)
+    }
+
+    #[inline(always)]
+    pub fn system_call(&self) -> u64 {
+        load!(self.0, regs_orig_ax as u64)
+    }
+
+    #[inline(always)]
+    pub fn second(&self) -> u64 {
+        load!(self.0, regs_si as u64)
+    }
+
+    #[inline(always)]
+    pub fn third(&self) -> u64 {
+        load!(self.0, regs_dx as u64)
+    }
+
+    #[inline(always)]
+    pub fn fifth(&self) -> u64 {
+        load!(self.0, regs_r8 as u64)
     }
 }
 

@@ -7,9 +7,11 @@
 //! * `reads`: `tcp_rcv_space_adjust`, which tells an answered request from one that waits;
 //! * `ages`: what reads and ends teach of an upstream: slow answers, idle closes;
 //! * `processes`: exits, fatal signals, the OOM killer;
+//! * `dns`: queries to resolvers and the headers of their answers (group `dns`);
 //! * `snapshot`: what existed before the start.
 //!
-//! Shared by them: `globals`, `maps`, `kread` (direct loads at offsets from BTF), `emit` (the only writer of the ring).
+//! Shared by them: `globals`, `maps`, `kread` (direct loads at offsets from BTF), `emit` (the only writer of the ring),
+//! `user_message` (what a system call sends or receives).
 //! A host build of this package is empty: the programs exist for the BPF target only.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 #![cfg_attr(target_arch = "bpf", feature(core_intrinsics))]
@@ -17,6 +19,8 @@
 
 #[cfg(target_arch = "bpf")]
 mod ages;
+#[cfg(target_arch = "bpf")]
+mod dns;
 #[cfg(target_arch = "bpf")]
 mod emit;
 #[cfg(target_arch = "bpf")]
@@ -41,6 +45,8 @@ mod resets;
 mod snapshot;
 #[cfg(target_arch = "bpf")]
 mod state;
+#[cfg(target_arch = "bpf")]
+mod user_message;
 
 /// Some helpers are for GPL-compatible programs only.
 #[cfg(target_arch = "bpf")]

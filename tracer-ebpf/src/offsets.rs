@@ -71,6 +71,7 @@ members! {
     skc_daddr: "sock_common"."skc_daddr",
     skc_rcv_saddr: "sock_common"."skc_rcv_saddr",
     skc_dport: "sock_common"."skc_dport",
+    skc_num: "sock_common"."skc_num",
     skc_family: "sock_common"."skc_family",
     skc_state: "sock_common"."skc_state",
     skc_net: "sock_common"."skc_net.net",
@@ -120,6 +121,10 @@ members! {
     skb_sk: "sk_buff"."sk",
     skb_dev: "sk_buff"."dev",
     dev_net: "net_device"."nd_net.net",
+    regs_orig_ax: "pt_regs"."orig_ax" optional,
+    regs_si: "pt_regs"."si" optional,
+    regs_dx: "pt_regs"."dx" optional,
+    regs_r8: "pt_regs"."r8" optional,
 }
 
 const _: () = assert!(size_of::<Offsets>() == MEMBERS.len() * 4);

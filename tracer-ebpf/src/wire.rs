@@ -5,6 +5,8 @@
 //! Sequence numbers are the kernel's (host byte order); ports are in host byte order; addresses are 16
 //! bytes in network order, IPv4 as `::ffff:a.b.c.d`, so that one socket has one spelling.
 
+pub mod dns;
+
 #[cfg(feature = "bytes")]
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -21,8 +23,11 @@ pub mod kind {
     pub const OOM_VICTIM: u16 = 6;
     /// Only in the snapshot, never in the ring.
     pub const SNAPSHOT: u16 = 7;
+    /// Group `dns`.
+    pub const DNS_QUERY: u16 = 8;
+    pub const DNS_ANSWER: u16 = 9;
     /// One more than the last; the length of the tables that count by kind.
-    pub const COUNT: u32 = 8;
+    pub const COUNT: u32 = 10;
 }
 
 /// Values of [`SocketEnd::role`].

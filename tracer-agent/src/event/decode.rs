@@ -9,7 +9,7 @@ use zerocopy::FromBytes;
 
 use super::{
     Event, Existing, Exit, ListenerChange, OomVictim, Process, ProcessExit, ResetSent, Role, SignalSent,
-    SocketEnd, TcpState, Tuple, unmapped,
+    SocketEnd, TcpState, Tuple, dns, unmapped,
 };
 
 /// `PF_EXITING` and `PF_KTHREAD` of include/linux/sched.h.
@@ -29,6 +29,8 @@ pub enum DecodeError {
     Size { kind: u16, len: usize, said: u32, expected: usize },
     #[error("socket end with unknown role {found}")]
     Role { found: u8 },
+    #[error("DNS query without a well-formed name")]
+    Name,
 }
 
 /// Decodes one record.
@@ -49,6 +51,8 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
         kind::SIGNAL => Ok(Event::Signal(signal(&record(bytes, header)?))),
         kind::OOM_VICTIM => Ok(Event::OomVictim(oom_victim(&record(bytes, header)?))),
         kind::SNAPSHOT => Ok(Event::Existing(existing(&record(bytes, header)?))),
+        kind::DNS_QUERY => dns::query(&record(bytes, header)?).map(Event::DnsQuery),
+        kind::DNS_ANSWER => Ok(Event::DnsAnswer(dns::answer(&record(bytes, header)?))),
         found => Err(DecodeError::Kind { found }),
     }
 }
@@ -199,7 +203,7 @@ fn state(number: u32) -> TcpState {
     u8::try_from(number).map_or(TcpState::Other(u8::MAX), TcpState::from)
 }
 
-fn tuple(t: &wire::Tuple) -> Tuple {
+pub(super) fn tuple(t: &wire::Tuple) -> Tuple {
     Tuple {
         local: SocketAddr::new(unmapped(t.local), t.local_port),
         peer: SocketAddr::new(unmapped(t.peer), t.peer_port),
@@ -212,7 +216,7 @@ fn process(t: &wire::Task) -> Option<Process> {
     (t.tgid != 0).then(|| known_process(t))
 }
 
-fn known_process(t: &wire::Task) -> Process {
+pub(super) fn known_process(t: &wire::Task) -> Process {
     let comm = t.comm.split(|b| *b == 0).next().unwrap_or_default();
     Process {
         tgid: t.tgid,
@@ -292,20 +296,22 @@ mod tests {
 
         #[test]
         fn decodes_every_content_of_a_whole_record(
-            kind in 1_u16..8,
+            kind in 1_u16..10,
             body in proptest::collection::vec(any::<u8>(), 400),
         ) {
             let size = match kind {
                 kind::SOCKET_END => size_of::<wire::SocketEnd>(),
                 kind::PROCESS_EXIT | kind::OOM_VICTIM => size_of::<wire::ProcessExit>(),
+                kind::DNS_QUERY => size_of::<wire::dns::DnsQuery>(),
+                kind::DNS_ANSWER => size_of::<wire::dns::DnsAnswer>(),
                 _ => size_of::<wire::ResetSent>(),
             };
             let head = wire::Header { version: wire::VERSION, kind, size: size as u32, ktime_ns: 1 };
             let mut bytes = head.as_bytes().to_vec();
             bytes.extend(&body[..size - bytes.len()]);
             let decoded = decode(&bytes);
-            let refused_role = matches!(decoded, Err(DecodeError::Role { .. }));
-            prop_assert!(decoded.is_ok() || refused_role);
+            let refused = matches!(decoded, Err(DecodeError::Role { .. } | DecodeError::Name));
+            prop_assert!(decoded.is_ok() || refused);
             bytes.pop();
             prop_assert!(decode(&bytes).is_err());
         }

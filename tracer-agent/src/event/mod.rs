@@ -7,6 +7,7 @@
 //! recordings can still be read.
 
 mod decode;
+mod dns;
 pub mod errno;
 mod target;
 mod task;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use tracer_ebpf::wire::IDLE_AGES;
 
 pub use decode::{DecodeError, decode};
+pub use dns::{DnsAnswer, DnsQuery, QueryType, Reply};
 pub use target::Target;
 pub use task::{Exit, Process};
 
@@ -228,6 +230,8 @@ pub enum Event {
     Signal(SignalSent),
     OomVictim(OomVictim),
     Existing(Existing),
+    DnsQuery(DnsQuery),
+    DnsAnswer(DnsAnswer),
 }
 
 // === impl Event ===
@@ -244,6 +248,8 @@ impl Event {
             Self::Signal(e) => e.ktime_ns,
             Self::OomVictim(e) => e.ktime_ns,
             Self::Existing(e) => e.ktime_ns,
+            Self::DnsQuery(e) => e.ktime_ns,
+            Self::DnsAnswer(e) => e.ktime_ns,
         }
     }
 }

@@ -62,7 +62,9 @@ impl Group {
             Self::Core => "no hook for each packet or system call",
             Self::ConnectErrors => "a look at each system call of the host as it returns",
             Self::Unix => "the same, and a look at each message on any socket",
-            Self::Dns => "a look at each UDP datagram to and from resolvers",
+            Self::Dns => {
+                "a look at each message on any socket, and a record for each question to a resolver and its answer"
+            }
         }
     }
 

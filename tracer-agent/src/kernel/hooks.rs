@@ -10,6 +10,7 @@ pub enum Way {
     /// BTF tracepoint.
     TpBtf,
     Fentry,
+    Fexit,
     Kprobe,
 }
 
@@ -19,6 +20,7 @@ impl Way {
         match self {
             Self::TpBtf => "tp_btf",
             Self::Fentry => "fentry",
+            Self::Fexit => "fexit",
             Self::Kprobe => "kprobe",
         }
     }
@@ -73,7 +75,12 @@ const fn fentry(program: &'static str, target: &'static str) -> Attachment {
     Attachment { program, way: Way::Fentry, target }
 }
 
+const fn fexit(program: &'static str, target: &'static str) -> Attachment {
+    Attachment { program, way: Way::Fexit, target }
+}
+
 const CORE: &[Group] = &[Group::Core];
+const DNS: &[Group] = &[Group::Dns];
 
 /// Every hook, in the order in which it is attached. The change of state comes after those that leave hints for
 /// it; `tcp_rcv_space_adjust` after the snapshot (see `loader`), so that a reader of an old connection is not
@@ -170,7 +177,49 @@ pub const HOOKS: &[Hook] = &[
         without: "the dying process's own mark says the same",
         attachments: &[tp("mark_victim", "mark_victim")],
     },
+    Hook {
+        name: "dns_received",
+        groups: DNS,
+        required: false,
+        gives: "headers of their answers (IPv4; both families since Linux 6.3)",
+        without: "no query is looked at, since all would seem unanswered",
+        attachments: &[tp("dns_received", "sock_recv_length"), fexit("dns_received_v4", "udp_recvmsg")],
+    },
+    Hook {
+        name: "dns_received_v6",
+        groups: DNS,
+        required: false,
+        gives: "headers of answers over IPv6, before Linux 6.3",
+        without: "no query over IPv6 is looked at",
+        attachments: &[fexit("dns_received_v6", "udpv6_recvmsg")],
+    },
+    Hook {
+        name: "dns_sent",
+        groups: DNS,
+        required: false,
+        gives: "queries to resolvers (IPv4; both families since Linux 6.3)",
+        without: "dns_failure is never given",
+        attachments: &[tp("dns_sent", "sock_send_length"), fexit("dns_sent_v4", "udp_sendmsg")],
+    },
+    Hook {
+        name: "dns_sent_v6",
+        groups: DNS,
+        required: false,
+        gives: "queries over IPv6, before Linux 6.3",
+        without: "resolvers over IPv6 are not seen",
+        attachments: &[fexit("dns_sent_v6", "udpv6_sendmsg")],
+    },
 ];
+
+/// The hook without which this one would mislead: a query whose answer cannot be seen seems unanswered.
+#[must_use]
+pub fn needs(hook: &Hook) -> Option<&'static str> {
+    match hook.name {
+        "dns_sent" => Some("dns_received"),
+        "dns_sent_v6" => Some("dns_received_v6"),
+        _ => None,
+    }
+}
 
 /// The ways worth trying on this kernel, best first; None: this kernel needs no such hook.
 ///
@@ -181,7 +230,12 @@ pub fn ways(hook: &Hook, layout: &Layout, tcp_fin: Option<&str>) -> Option<Vec<A
     if hook.name == "refused_syn_v6" && both_families {
         return None;
     }
+    let every_socket = layout.tracepoints.contains_key("sock_recv_length");
+    if every_socket && matches!(hook.name, "dns_sent_v6" | "dns_received_v6") {
+        return None;
+    }
     let fits = |a: &&Attachment| match (hook.name, a.way) {
+        ("dns_sent" | "dns_received", way) => (way == Way::TpBtf) == every_socket,
         ("refused_syn", Way::TpBtf) => both_families,
         ("refused_syn", _) => !both_families,
         // Before Linux 5.17 it did not say why.
@@ -234,6 +288,31 @@ mod tests {
     fn a_victim_that_is_only_a_pid_is_not_attached() {
         assert_eq!(programs("mark_victim", &layout(2, 1), None), Some(vec![]));
         assert_eq!(programs("mark_victim", &layout(2, 2), None), Some(vec!["mark_victim"]));
+    }
+
+    #[test]
+    fn resolvers_are_heard_by_one_hook_where_every_socket_has_one() {
+        let old = layout(2, 2);
+        let mut new = layout(3, 2);
+        new.tracepoints.extend([("sock_send_length", 3), ("sock_recv_length", 3)]);
+        for (hook, v4, v6) in [
+            ("dns_sent", "dns_sent_v4", "dns_sent_v6"),
+            ("dns_received", "dns_received_v4", "dns_received_v6"),
+        ] {
+            assert_eq!(programs(hook, &new, None), Some(vec![hook]));
+            assert_eq!(programs(v6, &new, None), None);
+            assert_eq!(programs(hook, &old, None), Some(vec![v4]));
+            assert_eq!(programs(v6, &old, None), Some(vec![v6]));
+        }
+    }
+
+    #[test]
+    fn what_a_hook_needs_comes_before_it() {
+        for (at, hook) in HOOKS.iter().enumerate() {
+            if let Some(needed) = needs(hook) {
+                assert!(HOOKS[..at].iter().any(|before| before.name == needed), "{}", hook.name);
+            }
+        }
     }
 
     #[test]

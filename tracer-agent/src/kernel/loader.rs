@@ -2,13 +2,13 @@
 //! the required ones end the start.
 
 use aya::maps::{Array, MapData};
-use aya::programs::{BtfTracePoint, FEntry, KProbe, Program, ProgramError};
+use aya::programs::{BtfTracePoint, FEntry, FExit, KProbe, Program, ProgramError};
 use aya::{Btf, Ebpf, EbpfLoader, include_bytes_aligned};
 use thiserror::Error;
 use tracer_ebpf::config::flag;
 
 use super::groups::Groups;
-use super::hooks::{Attachment, HOOKS, Hook, HookStatus, Way, ways};
+use super::hooks::{Attachment, HOOKS, Hook, HookStatus, Way, needs, ways};
 use super::offsets::{Layout, OffsetsError};
 use super::program_log::ProgramLog;
 use super::ring::Ring;
@@ -139,7 +139,11 @@ impl Kernel {
                 existing = self.read_existing(btf)?;
             }
             let Some(ways) = ways(hook, &self.layout, tcp_fin.as_deref()) else { continue };
-            let status = attach(&mut self.ebpf, hook, &ways, btf);
+            let missing = needs(hook).filter(|needed| !self.is_attached(needed));
+            let status = match missing {
+                Some(needed) => HookStatus { hook, attached: None, reasons: vec![format!("needs {needed}")] },
+                None => attach(&mut self.ebpf, hook, &ways, btf),
+            };
             if status.attached.is_none() && hook.required {
                 return Err(self.required(hook, &status));
             }
@@ -147,6 +151,10 @@ impl Kernel {
         }
         self.set(flag::ATTACHED, true)?;
         Ok(existing)
+    }
+
+    fn is_attached(&self, name: &str) -> bool {
+        self.hooks.iter().any(|status| status.hook.name == name && status.attached.is_some())
     }
 
     fn read_existing(&mut self, btf: &Btf) -> Result<Vec<Existing>, LoadError> {
@@ -251,6 +259,7 @@ fn attach_one(ebpf: &mut Ebpf, way: &Attachment, btf: &Btf) -> Result<(), String
     let done = match (way.way, program) {
         (Way::TpBtf, Program::BtfTracePoint(p)) => tp_btf(p, way.target, btf),
         (Way::Fentry, Program::FEntry(p)) => fentry(p, way.target, btf),
+        (Way::Fexit, Program::FExit(p)) => fexit(p, way.target, btf),
         (Way::Kprobe, Program::KProbe(p)) => kprobe(p, way.target),
         _ => return Err(format!("program {} is of another type", way.program)),
     };
@@ -263,6 +272,11 @@ fn tp_btf(program: &mut BtfTracePoint, target: &str, btf: &Btf) -> Result<(), Pr
 }
 
 fn fentry(program: &mut FEntry, target: &str, btf: &Btf) -> Result<(), ProgramError> {
+    program.load(target, btf)?;
+    program.attach().map(drop)
+}
+
+fn fexit(program: &mut FExit, target: &str, btf: &Btf) -> Result<(), ProgramError> {
     program.load(target, btf)?;
     program.attach().map(drop)
 }

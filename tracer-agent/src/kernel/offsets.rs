@@ -47,6 +47,8 @@ const TRACEPOINTS: &[&str] = &[
     "signal_generate",
     "mark_victim",
     "kfree_skb",
+    "sock_send_length",
+    "sock_recv_length",
 ];
 const FUNCTIONS: &[&str] = &["tcp_fin", "tcp_v4_send_reset", "tcp_v6_send_reset"];
 

@@ -66,6 +66,7 @@ pub fn oom_killed() -> Verdict {
         evidence: vec!["php-fpm[4242] ended by SIGKILL".to_owned()],
         summary: "nginx[812] lost a request".to_owned(),
         gateway: true,
+        repeated: false,
         owner_listens: vec![],
     }
 }

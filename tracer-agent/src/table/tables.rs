@@ -4,6 +4,7 @@ use super::bounded::Fill;
 use super::connections::Connections;
 use super::legs::{ClientLeft, Legs};
 use super::listeners::{LastListener, Listeners, Queue};
+use super::lookups::Lookups;
 use super::processes::Processes;
 use super::questions::{Question, Questions};
 use super::waiting::{Ended, Waiting};
@@ -26,6 +27,7 @@ pub struct Tables {
     connections: Connections,
     legs: Legs,
     listeners: Listeners,
+    lookups: Lookups,
     processes: Processes,
     questions: Questions,
 }
@@ -39,6 +41,7 @@ impl Tables {
             connections: Connections::default(),
             legs: Legs::default(),
             listeners: Listeners::default(),
+            lookups: Lookups::default(),
             processes: Processes::default(),
             questions: Questions::default(),
         }
@@ -60,13 +63,15 @@ impl Tables {
                     self.questions.found(&existing);
                 }
             }
+            Event::DnsQuery(query) => self.lookups.asked(query),
+            Event::DnsAnswer(answer) => self.lookups.answered(&answer),
         }
         None
     }
 
     /// The next end whose story has had its time at `now`.
     pub fn settled(&mut self, now: u64) -> Option<Ended> {
-        self.waiting.settled(now)
+        self.waiting.settled(now).or_else(|| self.lookups.settled(now).map(Ended::Lookup))
     }
 
     /// What the kernel should be asked, so that waiting ends can be judged; its answers are events.
@@ -95,7 +100,7 @@ impl Tables {
     /// When [`Tables::settled`] next has something to say.
     #[must_use]
     pub fn next_due(&self) -> Option<u64> {
-        self.waiting.next_due()
+        [self.waiting.next_due(), self.lookups.next_due()].into_iter().flatten().min()
     }
 
     /// Forgets what is too old to explain anything; worth a call a second.
@@ -103,6 +108,7 @@ impl Tables {
         self.connections.expire(now);
         self.legs.expire(now);
         self.listeners.expire(now);
+        self.lookups.expire(now);
         self.processes.expire(now);
         self.questions.expire(now);
     }
@@ -113,6 +119,7 @@ impl Tables {
         let mut fills = vec![self.waiting.fill()];
         fills.extend(self.connections.fills());
         fills.extend(self.listeners.fills());
+        fills.extend(self.lookups.fills());
         fills.extend([self.legs.fill(), self.processes.fill()]);
         fills.extend(self.questions.fills());
         fills

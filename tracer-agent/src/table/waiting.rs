@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 
 use super::bounded::Fill;
+use super::lookups::Lookup;
 use crate::event::SocketEnd;
 
 /// Ends that wait at once. When it is full the oldest is judged early, with what is known: nothing is lost.
@@ -14,8 +15,11 @@ pub const SETTLE_NS: u64 = 200_000_000;
 
 /// Something that gets one verdict at most.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "nearly all of them are sockets")]
 pub enum Ended {
     Socket(SocketEnd),
+    /// A name that did not resolve. It has waited in a table of its own.
+    Lookup(Lookup),
 }
 
 /// The table.
@@ -31,6 +35,7 @@ impl Ended {
     pub fn ktime_ns(&self) -> u64 {
         match self {
             Self::Socket(end) => end.ktime_ns,
+            Self::Lookup(lookup) => lookup.failed_ns(),
         }
     }
 

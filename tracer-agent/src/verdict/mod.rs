@@ -31,6 +31,7 @@ use crate::table::{Ended, Tables};
 pub fn of(tables: &Tables, ended: &Ended) -> Option<Verdict> {
     match ended {
         Ended::Socket(end) => Story::gather(tables, end).and_then(|story| judge(&story)),
+        Ended::Lookup(lookup) => rules::dns::judge(tables, lookup),
     }
 }
 
@@ -69,6 +70,8 @@ pub struct Verdict {
     pub summary: String,
     /// Whether the owner is a gateway (accepts connections, or was named as one).
     pub gateway: bool,
+    /// The same was told not long ago: counted, and no news.
+    pub repeated: bool,
     /// Ports on which the owner, or its parent, listens.
     pub owner_listens: Vec<u16>,
 }
@@ -107,6 +110,8 @@ impl Verdict {
             Impact::Unknown => self.by != By::Gateway,
             _ => true,
         };
-        harmed && (self.gateway || self.role == Role::Server || !matches!(self.by, By::Gateway | By::Client))
+        harmed
+            && !self.repeated
+            && (self.gateway || self.role == Role::Server || !matches!(self.by, By::Gateway | By::Client))
     }
 }

@@ -1,6 +1,7 @@
 //! The rules: one ordered list, the first that matches wins. A rule says who and why; it formats nothing.
 
 mod connect;
+pub(super) mod dns;
 mod healthy;
 mod here;
 mod path;
@@ -118,6 +119,7 @@ fn verdict(story: &Story<'_>, finding: Finding) -> Verdict {
         evidence,
         summary,
         gateway: end.owner_accepts,
+        repeated: false,
         owner_listens: story.owner_listens.clone(),
     }
 }

@@ -3,6 +3,7 @@
 
 mod any;
 mod connects;
+mod dns;
 mod here;
 mod path;
 mod upstream;

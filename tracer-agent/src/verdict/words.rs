@@ -2,6 +2,8 @@
 //!
 //! Names that processes choose are put in as they are; `output` escapes them.
 
+pub(super) mod dns;
+
 use super::finding::Finding;
 use super::{By, Cause, Culprit, Impact, Story, signal_name};
 use crate::event::{Exit, Process, Role};

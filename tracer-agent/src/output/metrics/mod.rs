@@ -243,8 +243,17 @@ impl Counted {
 /// Names of sinks that can drop.
 const SINKS: [&str; 3] = ["socket", "stdout", "demo"];
 
-const EVENT_KINDS: [&str; 7] =
-    ["socket_end", "reset_sent", "listener", "process_exit", "signal", "oom_victim", "snapshot"];
+const EVENT_KINDS: [&str; 9] = [
+    "socket_end",
+    "reset_sent",
+    "listener",
+    "process_exit",
+    "signal",
+    "oom_victim",
+    "snapshot",
+    "dns_query",
+    "dns_answer",
+];
 
 fn event_kind(event: &Event) -> &'static str {
     match event {
@@ -255,6 +264,8 @@ fn event_kind(event: &Event) -> &'static str {
         Event::Signal(_) => "signal",
         Event::OomVictim(_) => "oom_victim",
         Event::Existing(_) => "snapshot",
+        Event::DnsQuery(_) => "dns_query",
+        Event::DnsAnswer(_) => "dns_answer",
     }
 }
 
