@@ -2,7 +2,8 @@
 //!
 //! The data path is the layout: `kernel` (hooks, ring, maps) -> `event` (decoded records) -> `table` (what is
 //! remembered) -> `verdict` (rules) -> `output` (lines, metrics). The left never knows the right; `event`,
-//! `table` and `verdict` are pure. `agent` is the loop that joins them, `command` what can be typed.
+//! `table` and `verdict` are pure. `agent` is the loop that joins them, `recording` keeps what
+//! went into it and judges it again, `command` is what can be typed.
 
 pub mod agent;
 pub mod cli;
