@@ -222,7 +222,6 @@ pub struct Existing {
 /// Everything that enters the tables.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-#[expect(clippy::large_enum_variant, reason = "one at a time, and nearly all of them are ends")]
 pub enum Event {
     SocketEnd(SocketEnd),
     ResetSent(ResetSent),

@@ -30,22 +30,23 @@ fn header() -> Header {
     }
 }
 
-/// Any event that the programs could send.
+/// Longer than any record.
+const LONGEST: usize = 1024;
+
+/// Any event that the programs could send: the size of a record of each kind is found by trying.
 fn any_event() -> impl Strategy<Value = Event> {
-    (1_u16..8, proptest::collection::vec(any::<u8>(), 400)).prop_filter_map("no role", |(kind, body)| {
-        let size = match kind {
-            wire::kind::SOCKET_END => size_of::<wire::SocketEnd>(),
-            wire::kind::PROCESS_EXIT | wire::kind::OOM_VICTIM => size_of::<wire::ProcessExit>(),
-            _ => size_of::<wire::ResetSent>(),
-        };
-        let head = wire::Header { version: wire::VERSION, kind, size: size as u32, ktime_ns: START };
-        let mut bytes = head.as_bytes().to_vec();
-        bytes.extend(&body[..size - bytes.len()]);
-        if kind == wire::kind::SOCKET_END {
-            let role = std::mem::offset_of!(wire::SocketEnd, role);
-            bytes[role] = 1 + bytes[role] % 2;
-        }
-        decode(&bytes).ok()
+    let body = proptest::collection::vec(any::<u8>(), LONGEST);
+    (1..wire::kind::COUNT as u16, body).prop_filter_map("no event", |(kind, body)| {
+        (size_of::<wire::Header>()..LONGEST).step_by(8).find_map(|size| {
+            let head = wire::Header { version: wire::VERSION, kind, size: size as u32, ktime_ns: START };
+            let mut bytes = head.as_bytes().to_vec();
+            bytes.extend(&body[..size - bytes.len()]);
+            if kind == wire::kind::SOCKET_END && size == size_of::<wire::SocketEnd>() {
+                let role = std::mem::offset_of!(wire::SocketEnd, role);
+                bytes[role] = 1 + bytes[role] % 2;
+            }
+            decode(&bytes).ok()
+        })
     })
 }
 
