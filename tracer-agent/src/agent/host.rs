@@ -19,6 +19,7 @@ const HOST_SCOPE: &str = "host";
 pub struct Host {
     name: String,
     own_netns: u32,
+    hz: u32,
     reset_reasons: BTreeMap<u32, String>,
     hooks: Vec<HookView>,
     groups: Vec<String>,
@@ -36,13 +37,22 @@ struct Seen {
 impl Host {
     #[must_use]
     pub fn new(kernel: Arc<Mutex<Kernel>>) -> Self {
-        let (reset_reasons, hooks, groups) = {
+        let (hz, reset_reasons, hooks, groups) = {
             let kernel = super::lock(&kernel);
             let groups = kernel.groups.iter().map(|group| group.name().to_owned()).collect();
-            (kernel.layout.reset_reasons.clone(), super::hook_views(&kernel.hooks), groups)
+            (kernel.hz, kernel.layout.reset_reasons.clone(), super::hook_views(&kernel.hooks), groups)
         };
         let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        Self { name, own_netns: netns::own(), reset_reasons, hooks, groups, kernel, seen: Mutex::default() }
+        Self {
+            name,
+            own_netns: netns::own(),
+            hz,
+            reset_reasons,
+            hooks,
+            groups,
+            kernel,
+            seen: Mutex::default(),
+        }
     }
 
     #[must_use]
@@ -108,6 +118,7 @@ impl Source for Arc<Host> {
         KernelSnapshot {
             upstreams: counters.upstreams,
             tally: counters.tally,
+            hz: self.hz,
             recursion_misses: counters.programs.iter().map(|p| p.recursion_misses).sum(),
             programs: run
                 .map(|p| ProgramUse {

@@ -254,6 +254,19 @@ impl Event {
     }
 }
 
+// === impl SocketEnd ===
+
+impl SocketEnd {
+    /// The process that holds this established socket closed it, or shut it down.
+    #[must_use]
+    pub fn closed_here(&self) -> bool {
+        !matches!(self.old_state, TcpState::SynSent | TcpState::CloseWait)
+            && !self.rst_received
+            && (self.new_state == TcpState::FinWait1
+                || (self.new_state == TcpState::Close && self.sk_err == 0))
+    }
+}
+
 // === impl TcpState ===
 
 impl From<u8> for TcpState {

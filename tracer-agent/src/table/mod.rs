@@ -2,7 +2,9 @@
 //!
 //! Pure: `(event, now)` in, values out. Everything is bounded; what a full table gives up is counted.
 
+mod ages;
 mod bounded;
+mod bursts;
 mod connections;
 mod legs;
 mod listeners;
@@ -12,7 +14,9 @@ mod questions;
 mod tables;
 mod waiting;
 
+pub use ages::{Ages, Closing, Repetition, SHORTEST_TIMEOUT_MS, Wait, alike, idle_limit};
 pub use bounded::{Bounded, Fill};
+pub use bursts::{Burst, Bursts};
 pub use connections::Connections;
 pub use legs::{ClientLeft, Legs};
 pub use listeners::{LastListener, Listeners, Queue};

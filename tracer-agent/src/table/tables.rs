@@ -1,6 +1,10 @@
 //! All tables together: events go in, ended connections come out when they can be judged.
 
+use std::net::SocketAddr;
+
+use super::ages::{Ages, Closing, Repetition};
 use super::bounded::Fill;
+use super::bursts::{Burst, Bursts};
 use super::connections::Connections;
 use super::legs::{ClientLeft, Legs};
 use super::listeners::{LastListener, Listeners, Queue};
@@ -30,6 +34,8 @@ pub struct Tables {
     lookups: Lookups,
     processes: Processes,
     questions: Questions,
+    ages: Ages,
+    bursts: Bursts,
 }
 
 impl Tables {
@@ -44,13 +50,18 @@ impl Tables {
             lookups: Lookups::default(),
             processes: Processes::default(),
             questions: Questions::default(),
+            ages: Ages::default(),
+            bursts: Bursts::default(),
         }
     }
 
     /// Takes an event in; returns what is to be judged without waiting.
     pub fn apply(&mut self, event: Event) -> Option<Ended> {
         match event {
-            Event::SocketEnd(end) => return self.ended(end),
+            Event::SocketEnd(end) => {
+                let told = self.ended(end);
+                return self.learned(told);
+            }
             Event::ResetSent(reset) => self.connections.reset(reset),
             Event::Listener(change) => self.listeners.changed(&change),
             Event::ProcessExit(exit) => self.processes.exited(&exit),
@@ -71,7 +82,8 @@ impl Tables {
 
     /// The next end whose story has had its time at `now`.
     pub fn settled(&mut self, now: u64) -> Option<Ended> {
-        self.waiting.settled(now).or_else(|| self.lookups.settled(now).map(Ended::Lookup))
+        let told = self.waiting.settled(now).or_else(|| self.lookups.settled(now).map(Ended::Lookup));
+        self.learned(told)
     }
 
     /// What the kernel should be asked, so that waiting ends can be judged; its answers are events.
@@ -111,6 +123,8 @@ impl Tables {
         self.lookups.expire(now);
         self.processes.expire(now);
         self.questions.expire(now);
+        self.ages.expire(now);
+        self.bursts.expire(now);
     }
 
     /// How full each table is.
@@ -120,7 +134,7 @@ impl Tables {
         fills.extend(self.connections.fills());
         fills.extend(self.listeners.fills());
         fills.extend(self.lookups.fills());
-        fills.extend([self.legs.fill(), self.processes.fill()]);
+        fills.extend([self.legs.fill(), self.processes.fill(), self.ages.fill(), self.bursts.fill()]);
         fills.extend(self.questions.fills());
         fills
     }
@@ -141,6 +155,18 @@ impl Tables {
     pub fn last_listener(&self, end: &SocketEnd) -> Option<LastListener> {
         let netns = end.refused_in_netns?;
         self.listeners.last(end.tuple.peer, netns, &self.processes)
+    }
+
+    /// How the age at which `end` was given up compares with those before.
+    #[must_use]
+    pub fn repetition(&self, end: &SocketEnd) -> Option<Repetition> {
+        self.ages.repetition(&upstream(end), &self.closing(end)?)
+    }
+
+    /// What else of its upstream ended together with `end`.
+    #[must_use]
+    pub fn burst(&self, end: &SocketEnd) -> Option<Burst> {
+        self.bursts.around(&upstream(end), end.ktime_ns).filter(|_| end.role == Role::Client)
     }
 
     #[must_use]
@@ -171,13 +197,53 @@ impl Tables {
             }
         }
         self.questions.about(&end, &self.listeners);
+        self.note_burst(&end);
         if self.connections.ended(&end) {
             return self.waiting.push(Ended::Socket(end));
         }
         Some(Ended::Socket(end))
     }
 
+    /// What ends together is known when it ends, before the first of it is judged.
+    fn note_burst(&mut self, end: &SocketEnd) {
+        if end.role != Role::Client {
+            return;
+        }
+        if end.old_state == TcpState::SynSent {
+            if end.rst_received {
+                self.bursts.refused(upstream(end), end.ktime_ns);
+            }
+        } else if end.pending && (end.new_state == TcpState::CloseWait || end.rst_received) {
+            let age = (end.retransmits_since_read == 0).then(|| self.tick_ms() * f64::from(end.lsnd_age));
+            self.bursts.ended(upstream(end), end.ktime_ns, age);
+        }
+    }
+
+    /// An end that has had its time teaches the age at which it was given up.
+    fn learned(&mut self, told: Option<Ended>) -> Option<Ended> {
+        if let Some(Ended::Socket(end)) = &told
+            && let Some(closing) = self.closing(end)
+        {
+            self.ages.closed(upstream(end), closing);
+        }
+        told
+    }
+
+    fn closing(&self, end: &SocketEnd) -> Option<Closing> {
+        let other = self.connections.other_end(end);
+        Closing::of(end, other, self.client_left(end).is_some(), self.tick_ms())
+    }
+
+    fn tick_ms(&self) -> f64 {
+        1000.0 / f64::from(self.settings.hz.max(1))
+    }
+
     fn tick_ns(&self) -> u64 {
         1_000_000_000 / u64::from(self.settings.hz.max(1))
     }
+}
+
+/// The upstream that a socket of role client dialled.
+fn upstream(end: &SocketEnd) -> (SocketAddr, u32) {
+    (end.tuple.peer, end.tuple.netns)
 }

@@ -4,6 +4,7 @@ mod connect;
 pub(super) mod dns;
 mod healthy;
 mod here;
+pub mod learned;
 mod path;
 mod peer;
 mod process;
@@ -56,6 +57,7 @@ pub const RULES: &[Rule] = &[
     rule("request crossed an idle close", peer::keepalive_race),
     rule("process behind it ended", process::ended),
     rule("process behind it died in the middle of a response", process::ended_mid_response),
+    rule("closed at an age that repeats", learned::upstream_timeout),
     rule("closed with the request unread", peer::closed_unread),
     rule("reset on purpose", peer::reset),
     rule("goodbye answered by a goodbye", healthy::goodbye_answered),

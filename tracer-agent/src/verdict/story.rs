@@ -2,7 +2,9 @@
 
 use super::Impact;
 use crate::event::{Exit, Process, ResetSent, Role, SocketEnd, TcpState};
-use crate::table::{ClientLeft, LastListener, Processes, Queue, Signalled, Tables};
+use crate::table::{
+    Burst, ClientLeft, LastListener, Processes, Queue, Repetition, Signalled, Tables, idle_limit,
+};
 
 /// Bytes of `GET / HTTP/1.1`, a Host of one letter, and the line ends; the frames of HTTP/2 named below have 9 to
 /// 17. (Under TLS both are longer by the same, so a frame there may pass for a request.)
@@ -33,6 +35,10 @@ pub struct Story<'a> {
     pub full_queue: Option<(Queue, Option<Process>)>,
     /// The accepted end was found alive after this one had ended.
     pub other_end_lives: bool,
+    /// How the age at which this one was given up compares with those before.
+    pub repetition: Option<Repetition>,
+    /// What else of its upstream ended together with it.
+    pub burst: Option<Burst>,
     /// Ports on which the owner, or its parent, listens.
     pub owner_listens: Vec<u16>,
     pub hz: u32,
@@ -69,6 +75,8 @@ impl<'a> Story<'a> {
             last_listener: tables.last_listener(end),
             full_queue: tables.full_queue(end),
             other_end_lives: tables.other_end_lives(end),
+            repetition: tables.repetition(end),
+            burst: tables.burst(end),
             owner_listens: end
                 .owner
                 .as_ref()
@@ -100,11 +108,7 @@ impl Story<'_> {
     /// The process that holds this socket closed it, or shut it down.
     #[must_use]
     pub fn closed_here(&self) -> bool {
-        !self.connecting()
-            && self.end.old_state != TcpState::CloseWait
-            && !self.rst_received()
-            && (self.end.new_state == TcpState::FinWait1
-                || (self.end.new_state == TcpState::Close && self.end.sk_err == 0))
+        self.end.closed_here()
     }
 
     /// Milliseconds of a number of jiffies.
@@ -118,6 +122,19 @@ impl Story<'_> {
     pub fn since_request_ms(&self) -> Option<f64> {
         let known = self.end.pending && self.end.retransmits_since_read == 0;
         known.then(|| self.ms(self.end.lsnd_age))
+    }
+
+    /// The slowest answer of this upstream of late; 0 where none took 50 ms.
+    #[must_use]
+    pub fn slowest_answer_ms(&self) -> f64 {
+        self.ms(self.end.slowest_answer)
+    }
+
+    /// After what time without data this upstream closes kept connections, if that repeats.
+    #[must_use]
+    pub fn idle_limit_ms(&self) -> Option<f64> {
+        let seen = self.end.idle_ages.iter().filter(|age| **age > 0);
+        idle_limit(&seen.map(|age| self.ms(*age)).collect::<Vec<_>>())
     }
 
     /// What a pending request costs. After an answer, something shorter than any request that a gateway sends is

@@ -5,6 +5,7 @@ mod any;
 mod connects;
 mod dns;
 mod here;
+mod learned;
 mod path;
 mod upstream;
 

@@ -3,6 +3,7 @@
 //! Names that processes choose are put in as they are; `output` escapes them.
 
 pub(super) mod dns;
+mod learned;
 
 use super::finding::Finding;
 use super::{By, Cause, Culprit, Impact, Story, signal_name};
@@ -107,12 +108,12 @@ fn connect_summary(story: &Story<'_>, finding: &Finding) -> String {
             "{peer} never answered {} SYNs: host gone, packets dropped, or its accept queue is full",
             story.end.retransmits + 1
         ),
-        Cause::GatewayConnectTimeout => {
+        Cause::GatewayConnectTimeout => learned::gateway_timeout(story).unwrap_or_else(|| {
             format!(
                 "{} gave up connecting to {peer} before the first SYN was due for an answer",
                 owner(story)
             )
-        }
+        }),
         Cause::GatewayResource => format!("{} found no free local port to connect to {peer}", owner(story)),
         Cause::ClientGone => format!("the client had left, so {} stopped connecting to {peer}", owner(story)),
         Cause::GatewayExited => format!("{} ended while connecting to {peer}", owner(story)),
@@ -144,7 +145,11 @@ fn upstream_summary(story: &Story<'_>, finding: &Finding) -> String {
     let (owner, culprit_name) = (victim(story), culprit(finding));
     let age = story.since_request_ms().map_or_else(String::new, |ms| format!(" {} old", seconds(ms)));
     let exit = finding.culprit.as_ref().and_then(|c| c.exit);
+    if let Some(together) = learned::died_together(story, finding) {
+        return format!("{owner} lost a request{age}: {together}");
+    }
     match finding.cause {
+        Cause::UpstreamTimeout => learned::upstream_timeout(story),
         Cause::OomKilled => format!("{owner} lost a request{age}: {culprit_name} was OOM-killed"),
         Cause::ProcessCrashed => format!(
             "{owner} lost a request{age}: {culprit_name} crashed ({})",
@@ -209,11 +214,7 @@ fn upstream_summary(story: &Story<'_>, finding: &Finding) -> String {
             "a response to {owner} may be cut short: reset by the upstream after {} bytes of it",
             story.end.bytes_received
         ),
-        Cause::KeepaliveRace => format!(
-            "the upstream closed the idle connection {} after its last data, while the request was on its way: \
-             keep idle connections for less",
-            seconds(story.ms(story.end.lrcv_age))
-        ),
+        Cause::KeepaliveRace => learned::keepalive_race(story),
         _ => format!("{owner} lost a request{age}, and the evidence does not say why"),
     }
 }
@@ -229,14 +230,19 @@ fn victim(story: &Story<'_>) -> String {
 fn own_summary(story: &Story<'_>, finding: &Finding) -> String {
     let (owner, peer) = (owner(story), story.end.tuple.peer);
     match finding.cause {
-        Cause::GatewayTimeout => format!(
-            "{owner} gave up waiting for {peer} after {}, while its client was still there: its read timeout, \
-             or a slow upstream",
-            seconds(story.ms(story.end.lsnd_age))
+        Cause::GatewayTimeout => learned::gateway_timeout(story).unwrap_or_else(|| {
+            format!(
+                "{owner} gave up waiting for {peer} after {}, while its client was still there: its {} timeout, or a \
+                 slow upstream",
+                seconds(story.ms(story.end.lsnd_age)),
+                if story.end.unacked > 0 { "send" } else { "read" },
+            )
+        }),
+        Cause::GatewayClosed => format!(
+            "{owner} closed the connection to {peer} with a request pending{}{}",
+            after_request(story),
+            learned::gateway_closed(story)
         ),
-        Cause::GatewayClosed => {
-            format!("{owner} closed the connection to {peer} with a request pending{}", after_request(story))
-        }
         Cause::ClientGone => format!(
             "the client {} had left, so {owner} dropped the request to {peer}{}",
             story.client_left.as_ref().map_or_else(String::new, |left| left.tuple.peer.to_string()),
@@ -296,6 +302,7 @@ pub fn evidence(story: &Story<'_>, finding: &Finding) -> Vec<String> {
         facts.extend(other_end(story));
     }
     facts.extend(on_the_way(story));
+    facts.extend(learned::evidence(story, finding));
     facts.extend(story.client_left.as_ref().map(|left| {
         format!(
             "its client {} had {} {} before, its request unanswered",

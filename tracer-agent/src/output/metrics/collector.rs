@@ -13,6 +13,7 @@ use super::families::Families;
 use super::labels::OTHER;
 use super::{Counted, KernelSnapshot, ProcessUse, State};
 use crate::event::unmapped;
+use crate::table;
 
 /// In the order of `wire::outcome`.
 const OUTCOMES: [&str; 5] = ["established", "refused", "timed_out", "unreachable", "abandoned"];
@@ -53,6 +54,11 @@ impl Collector for Rstrace {
             for (key, counters) in &snapshot.upstreams {
                 let (upstream, scope) = named(counted, key, |netns| source.scope(netns));
                 upstream_samples(&mut families, &upstream, &scope, counters);
+                if upstream != OTHER
+                    && let Some(limit) = idle_limit_seconds(counters, snapshot.hz)
+                {
+                    families.smallest(Name::UpstreamIdleLimit, &[&upstream, &scope], limit);
+                }
             }
         }
         losses(&mut families, &snapshot);
@@ -90,6 +96,13 @@ fn upstream_samples(families: &mut Families, upstream: &str, scope: &str, counte
     }
     let labels = [upstream, scope, "unknown", "unclassified", "unknown"];
     families.add(Name::UpstreamAborts, &labels, number(counters.unclassified));
+}
+
+/// The idle age at which it closes kept connections, if that repeats.
+fn idle_limit_seconds(counters: &UpstreamCounters, hz: u32) -> Option<f64> {
+    let seen = counters.ages.idle.iter().filter(|age| **age > 0);
+    let ages_ms: Vec<_> = seen.map(|age| f64::from(*age) * 1000.0 / f64::from(hz.max(1))).collect();
+    table::idle_limit(&ages_ms).map(|ms| ms / 1000.0)
 }
 
 fn losses(families: &mut Families, snapshot: &KernelSnapshot) {

@@ -48,6 +48,8 @@ definitions! {
         "First FINs on connections to an upstream, by direction and by how far the connection had come.";
     UpstreamAborts = Counter "rstrace_upstream_aborts_total" ["upstream", "scope", "by", "cause", "impact"]
         "Connections to an upstream that failed or may have cost a request, by who ended them, why and what it did.";
+    UpstreamIdleLimit = Gauge "rstrace_upstream_idle_limit_seconds" ["upstream", "scope"]
+        "Idle age at which an upstream closes kept connections, where it repeats.";
     ListenerAborts = Counter "rstrace_listener_aborts_total" ["listener", "scope", "cause", "impact"]
         "Accepted connections that failed or may have cost a request, by why and what it did.";
     AbortRequestAge = Histogram "rstrace_abort_request_age_seconds" ["by", "cause"]

@@ -23,6 +23,14 @@ impl Families {
         *self.sums.entry(name as usize).or_default().entry(labels).or_default() += value;
     }
 
+    /// Sets the sample with these label values to the smallest value given for them.
+    pub fn smallest(&mut self, name: Name, labels: &[&str], value: f64) {
+        debug_assert_eq!(labels.len(), name.definition().labels.len(), "{name:?}");
+        let labels = labels.iter().map(|l| (*l).to_owned()).collect();
+        let known = self.sums.entry(name as usize).or_default().entry(labels).or_insert(value);
+        *known = known.min(value);
+    }
+
     /// Takes over what the library counted.
     pub fn take(&mut self, name: Name, families: Vec<MetricFamily>) {
         let made = self.made.entry(name as usize).or_default();

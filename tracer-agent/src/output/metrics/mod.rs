@@ -28,6 +28,8 @@ pub struct KernelSnapshot {
     pub upstreams: Vec<(UpstreamKey, UpstreamCounters)>,
     /// Summed over the CPUs; indices in `wire::tally`.
     pub tally: Vec<u64>,
+    /// Jiffies in a second.
+    pub hz: u32,
     /// Runs of programs that the kernel skipped.
     pub recursion_misses: u64,
     /// Empty unless the kernel keeps such statistics (`kernel.bpf_stats_enabled`).

@@ -101,6 +101,30 @@ fn one_upstream_in_several_namespaces_of_one_scope_is_summed() {
 }
 
 #[test]
+fn the_idle_limit_is_shown_once_it_repeats() {
+    let idle = |idle| {
+        let mut counters = UpstreamCounters::default();
+        counters.ages.idle = idle;
+        counters
+    };
+    let upstreams = vec![
+        (key(7, 1, 80), idle([1251, 1250, 100, 1252, 0, 0, 0, 0])),
+        // Another namespace of the same scope: its shorter limit is the one to stay below.
+        (key(7, 2, 80), idle([500; 8])),
+        (key(8, 1, 80), idle([1251, 1250, 100, 900, 0, 0, 0, 0])),
+        (UpstreamKey::default(), idle([500; 8])),
+    ];
+    let metrics = with(KernelSnapshot { upstreams: upstreams[..1].to_vec(), hz: 250, ..Default::default() });
+    let name = "rstrace_upstream_idle_limit_seconds";
+    let sample = format!(r#"{name}{{upstream="10.0.3.7:80",scope="host"}}"#);
+    assert_eq!(value(&metrics, &sample), Some(5.0));
+    let metrics = with(KernelSnapshot { upstreams, hz: 250, ..Default::default() });
+    assert_eq!(value(&metrics, &sample), Some(2.0));
+    let text = metrics.exposition().unwrap();
+    assert_eq!(text.lines().filter(|line| line.starts_with(name)).count(), 1, "{text}");
+}
+
+#[test]
 fn verdicts_that_harmed_somebody_are_counted_with_their_ages() {
     let metrics = Metrics::default();
     judge(&metrics, &fixture::oom_killed());

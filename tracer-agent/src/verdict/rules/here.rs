@@ -1,13 +1,13 @@
 //! Ends that this side made: the process that holds the socket, its timers, or an operator.
 
 use super::healthy::LONGEST_GOODBYE;
+use super::learned;
 use crate::event::errno::{ECONNABORTED, ETIMEDOUT};
 use crate::event::{Role, TcpState};
+use crate::table::SHORTEST_TIMEOUT_MS;
 use crate::verdict::finding::Finding;
 use crate::verdict::{By, Cause, Culprit, Impact, Story};
 
-/// Nobody configures a response timeout below this: what is closed earlier was closed for another reason.
-const SHORTEST_TIMEOUT_MS: f64 = 100.0;
 /// Jiffies between a parting word and the close, at most: the same system call or the next one.
 const PARTING_TICKS: u32 = 1;
 
@@ -77,16 +77,22 @@ pub fn rejected(story: &Story<'_>) -> Option<Finding> {
 
 pub fn gave_up(story: &Story<'_>) -> Option<Finding> {
     let waited = story.ms(story.end.lsnd_age) >= SHORTEST_TIMEOUT_MS;
-    (pending_and_closed_here(story) && waited)
+    (pending_and_closed_here(story) && waited && learned::no_timeout(story).is_none())
         .then(|| Finding::new(By::Gateway, Cause::GatewayTimeout, Impact::RequestLost))
 }
 
+/// Too early for a timeout, or at an age that cannot be one: with HTTP/2 and HTTP/3 a client cancels its request and
+/// keeps its connection, which nothing in TCP shows.
+///
 /// What was written within the last tick or two and is followed by the close may be no request at all: TLS says
 /// goodbye in that way (close_notify), as do other protocols. Then two readings remain.
 pub fn closed(story: &Story<'_>) -> Option<Finding> {
     let impact = if story.end.lsnd_age <= PARTING_TICKS { Impact::Unknown } else { Impact::RequestLost };
+    let waited = story.ms(story.end.lsnd_age) >= SHORTEST_TIMEOUT_MS;
+    let alternatives: &[_] =
+        if waited { &[Cause::ClientGone, Cause::GatewayTimeout] } else { &[Cause::ClientGone] };
     pending_and_closed_here(story)
-        .then(|| Finding::new(By::Gateway, Cause::GatewayClosed, impact).inferred(&[Cause::ClientGone]))
+        .then(|| Finding::new(By::Gateway, Cause::GatewayClosed, impact).inferred(alternatives))
 }
 
 fn pending_and_closed_here(story: &Story<'_>) -> bool {

@@ -1,5 +1,6 @@
 //! Ends that the peer made, while its process lives or is not to be seen.
 
+use super::learned;
 use super::process::alive;
 use crate::event::Role;
 use crate::verdict::finding::Finding;
@@ -22,6 +23,14 @@ const BEHIND_A_RST: &[Cause] = &[
     Cause::MiddleboxReset,
     Cause::FirewallRejected,
     Cause::ConnectionForgotten,
+];
+/// What ends all connections of an upstream at once.
+const DEATHS: &[Cause] = &[
+    Cause::ProcessExited,
+    Cause::ProcessCrashed,
+    Cause::ProcessKilled,
+    Cause::OomKilled,
+    Cause::ServiceStopped,
 ];
 
 /// The connection still waited to be accepted when the listener was closed.
@@ -66,6 +75,7 @@ pub fn reset(story: &Story<'_>) -> Option<Finding> {
     let finding = Finding::new(By::Upstream, Cause::ResetWithoutResponse, story.request_impact());
     Some(match story.other {
         Some(other) if other.linger0 => finding.culprit(other.actor.clone().map(alive)),
+        _ if learned::died_together(story) => finding.inferred(DEATHS),
         _ => finding.inferred(BEHIND_A_RST),
     })
 }
@@ -78,6 +88,7 @@ pub fn closed(story: &Story<'_>) -> Option<Finding> {
     let finding = Finding::new(By::Upstream, Cause::ClosedWithoutResponse, story.request_impact());
     Some(match story.other {
         Some(other) => finding.culprit(other.actor.clone().map(alive)),
+        None if learned::died_together(story) => finding.inferred(DEATHS),
         None => finding.inferred(BEHIND_A_FIN),
     })
 }

@@ -140,7 +140,7 @@ fn an_idle_close_that_crossed_the_request_is_a_race() {
     let crossed = SocketEnd { exchanges: 2, unacked: 97, lsnd_age: 0, lrcv_age: 1250, ..leg() };
     let verdict = one(std::slice::from_ref(&crossed));
     check(&verdict, By::Upstream, Cause::KeepaliveRace, Impact::RequestLost, Confidence::Proven);
-    assert!(verdict.summary.contains("5.000 s after its last data"), "{}", verdict.summary);
+    assert!(verdict.summary.contains("idle 5.000 s, closed by the upstream"), "{}", verdict.summary);
     // The first request on a connection cannot cross an idle close.
     assert_eq!(one(&[SocketEnd { exchanges: 0, ..crossed }]).cause, Cause::ClosedWithoutResponse);
 }
