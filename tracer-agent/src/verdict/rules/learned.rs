@@ -1,6 +1,6 @@
 //! What is told from repetition: an age that comes again and again is a timeout.
 
-use super::healthy;
+use super::healthy::LONGEST_GOODBYE;
 use super::process::alive;
 use crate::event::Role;
 use crate::table::{Repetition, Wait, alike};
@@ -15,10 +15,10 @@ const SETTING_MS: f64 = 20.0;
 pub fn upstream_timeout(story: &Story<'_>) -> Option<Finding> {
     let repetition = story.repetition.as_ref().filter(|r| r.wait == Wait::Upstream && r.repeats())?;
     let lost = story.end.role == Role::Client && story.request_impact() == Impact::RequestLost;
-    if !lost
-        || healthy::goodbye_answered(story).is_some()
-        || story.slowest_answer_ms() >= repetition.youngest_ms
-    {
+    // After an answer, what is no longer than a goodbye is as likely one, and its age that of the idle close.
+    let goodbye =
+        story.end.exchanges > 0 && story.end.written_since_read.is_some_and(|b| b <= LONGEST_GOODBYE);
+    if !lost || goodbye || story.slowest_answer_ms() >= repetition.youngest_ms {
         return None;
     }
     let finding = Finding::new(By::Upstream, Cause::UpstreamTimeout, Impact::RequestLost);

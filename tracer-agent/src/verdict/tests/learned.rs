@@ -73,9 +73,11 @@ fn what_is_closed_at_once_is_rejected_and_not_timed_out() {
 
 #[test]
 fn a_control_frame_that_waits_is_no_request_that_times_out() {
-    let ping = SocketEnd { exchanges: 3, written_since_read: Some(17), ..aged(4000, leg()) };
-    let verdicts = in_turn(true, [ping.clone(), ping.clone(), ping]);
-    assert_eq!(verdicts[2].impact, Impact::Unknown);
+    for bytes in [17, 31] {
+        let ping = SocketEnd { exchanges: 3, written_since_read: Some(bytes), ..aged(4000, leg()) };
+        let verdicts = in_turn(true, [ping.clone(), ping.clone(), ping]);
+        assert!(verdicts.iter().all(|v| v.cause != Cause::UpstreamTimeout), "{bytes}: {verdicts:#?}");
+    }
 }
 
 #[test]
