@@ -27,7 +27,7 @@ pub fn ended_mid_response(story: &Story<'_>) -> Option<Finding> {
         () if end.bytes_received == 0 => return None,
         () if other.unacked > 0 => Impact::ResponseTruncated,
         // Who keeps no connection for a next request has one open for as long as the response is not whole.
-        () if !end.upstream_reused && !end.preexisting => Impact::ResponseTruncated,
+        () if story.in_a_response() && !end.upstream_reused && !end.preexisting => Impact::ResponseTruncated,
         () if story.idle_ms() < KEPT_MS => Impact::Unknown,
         () => return None,
     };

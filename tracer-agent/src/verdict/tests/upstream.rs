@@ -200,7 +200,7 @@ fn a_process_that_dies_with_more_to_send_cuts_the_response_short() {
     // All was sent: in the middle of a response, or just after one.
     let sent = SocketEnd { unacked: 0, bytes_sent: 2000, ..unsent };
     assert_eq!(one(&[sent.clone(), half.clone()]).impact, Impact::Unknown);
-    let never_kept = SocketEnd { upstream_reused: false, lrcv_age: 500, ..half.clone() };
+    let never_kept = SocketEnd { upstream_reused: false, lrcv_age: 100, ..half.clone() };
     assert_eq!(one(&[sent.clone(), never_kept]).impact, Impact::ResponseTruncated);
     let kept = SocketEnd { lrcv_age: 500, ..half };
     assert_eq!(one(&[sent, kept]).impact, Impact::None);
