@@ -42,14 +42,20 @@ impl Agent {
     /// # Errors
     /// When it ends or is not ready in time.
     pub fn start(all: bool) -> Result<Self> {
+        Self::start_with(if all { &["--all"] } else { &[] })
+    }
+
+    /// The same with further arguments.
+    ///
+    /// # Errors
+    /// When it ends or is not ready in time.
+    pub fn start_with(arguments: &[&str]) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("rstrace-agent-").tempdir()?;
         let listen = free_port()?;
         let mut command = Command::new(binary()?);
         command.args(["agent", "--watch", "--json", "--listen", &listen.to_string(), "--socket"]);
         command.arg(folder.path().join("s.sock"));
-        if all {
-            command.arg("--all");
-        }
+        command.args(arguments);
         Self::ready_or_why(command, folder, listen)
     }
 

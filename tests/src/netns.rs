@@ -27,6 +27,10 @@ pub enum Link {
     Veth,
     /// One namespace: a sidecar, or a backend on the gateway's own machine.
     Loopback,
+    /// Two namespaces with a third between them that forwards (IPv4 only).
+    Routed,
+    /// Two namespaces, each with a TUN device that a program may join, delay and cut (IPv4 only).
+    Tun,
 }
 
 /// The IP version that the upstream leg speaks.
@@ -133,6 +137,8 @@ pub struct Net {
     upstream: Option<Namespace>,
     /// Where packets for the dead address end; only made when a test asks for it.
     void: Option<Namespace>,
+    /// Between gateway and upstream.
+    router: Option<Namespace>,
     prefix: String,
     subnet: u16,
 }
@@ -147,14 +153,61 @@ impl Net {
         let gateway = Namespace::create(&format!("{prefix}-gw"))?;
         let upstream = match link {
             Link::Loopback => None,
-            Link::Veth => Some(Namespace::create(&format!("{prefix}-up"))?),
+            _ => Some(Namespace::create(&format!("{prefix}-up"))?),
         };
-        let net = Self { link, family, gateway, upstream, void: None, prefix, subnet };
-        if let Some(upstream) = &net.upstream {
-            join_by_veth(&net.gateway, "up0", &net.host(1), upstream, "gw0", &net.host(2))?;
-            net.wait_for_the_path()?;
+        let mut net = Self { link, family, gateway, upstream, void: None, router: None, prefix, subnet };
+        match link {
+            Link::Veth => {
+                join_by_veth(&net.gateway, "up0", &net.host(1), net.upstream(), "gw0", &net.host(2))?;
+                net.wait_for_the_path()?;
+            }
+            Link::Routed => {
+                net.join_by_router()?;
+                net.wait_for_the_path()?;
+            }
+            Link::Loopback | Link::Tun => {}
         }
         Ok(net)
+    }
+
+    /// Two subnets of a host's size, so that both addresses stay those of a veth pair.
+    fn join_by_router(&mut self) -> Result<()> {
+        let router = Namespace::create(&format!("{}-rt", self.prefix))?;
+        let [high, low] = self.subnet.to_be_bytes();
+        let (near, far) = (format!("10.{high}.{low}.129"), format!("10.{high}.{low}.130"));
+        let sides = [
+            (&self.gateway, "up0", self.host(1), "gw0", &near, self.host(2)),
+            (self.upstream(), "gw0", self.host(2), "up0", &far, self.host(1)),
+        ];
+        for (end, device, own, hop_device, hop, other) in sides {
+            end.ip(&[
+                "link",
+                "add",
+                device,
+                "type",
+                "veth",
+                "peer",
+                "name",
+                hop_device,
+                "netns",
+                &router.name,
+            ])?;
+            end.ip(&["addr", "add", &format!("{own}/32"), "dev", device])?;
+            router.ip(&["addr", "add", &format!("{hop}/32"), "dev", hop_device])?;
+            end.ip(&["link", "set", device, "up"])?;
+            router.ip(&["link", "set", hop_device, "up"])?;
+            end.ip(&["route", "add", hop, "dev", device])?;
+            end.ip(&["route", "add", &other, "via", hop, "dev", device])?;
+            router.ip(&["route", "add", &own, "dev", hop_device])?;
+        }
+        router.enter(|| fs::write("/proc/sys/net/ipv4/ip_forward", "1"))??;
+        self.router = Some(router);
+        Ok(())
+    }
+
+    /// The namespace between the two (`Link::Routed`).
+    pub fn router(&self) -> Option<&Namespace> {
+        self.router.as_ref()
     }
 
     /// A new link takes its first packets late: carrier, multicast groups and neighbours come one after
@@ -180,7 +233,8 @@ impl Net {
 
     /// Whether a JSON line's `netns` is one of this test's.
     pub fn owns(&self, inode: u64) -> bool {
-        let namespaces = [Some(&self.gateway), self.upstream.as_ref(), self.void.as_ref()];
+        let namespaces =
+            [Some(&self.gateway), self.upstream.as_ref(), self.void.as_ref(), self.router.as_ref()];
         namespaces.into_iter().flatten().any(|namespace| namespace.inode == inode)
     }
 
@@ -188,7 +242,7 @@ impl Net {
     pub fn gateway_ip(&self) -> IpAddr {
         match self.link {
             Link::Loopback => self.localhost(),
-            Link::Veth => self.host(1).parse().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+            _ => self.host(1).parse().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
         }
     }
 
@@ -196,7 +250,7 @@ impl Net {
     pub fn upstream_ip(&self) -> IpAddr {
         match self.link {
             Link::Loopback => self.localhost(),
-            Link::Veth => self.host(2).parse().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+            _ => self.host(2).parse().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
         }
     }
 
@@ -211,7 +265,7 @@ impl Net {
     /// When the link or the neighbour entry cannot be made.
     pub fn dead_upstream(&mut self) -> Result<SocketAddr> {
         let device = match self.link {
-            Link::Veth => "up0",
+            Link::Veth | Link::Routed | Link::Tun => "up0",
             Link::Loopback => {
                 let void = Namespace::create(&format!("{}-void", self.prefix))?;
                 join_by_veth(&self.gateway, "void0", &self.host(1), &void, "gw0", &self.host(2))?;
@@ -234,7 +288,8 @@ impl Net {
         }
     }
 
-    fn host(&self, number: u8) -> String {
+    /// Address number `number` of this test's subnet.
+    pub fn host(&self, number: u8) -> String {
         let [high, low] = self.subnet.to_be_bytes();
         match self.family {
             Family::V4 => format!("10.{high}.{low}.{number}"),

@@ -52,8 +52,29 @@ impl Nginx {
         fence: SocketAddr,
         options: &GatewayOptions,
     ) -> Result<Self> {
-        let address = SocketAddr::new(ip, unique_port());
+        Self::start_at(namespace, SocketAddr::new(ip, unique_port()), upstream, fence, options)
+    }
+
+    /// The same, accepting at this address.
+    ///
+    /// # Errors
+    /// When nginx is missing or refuses its configuration.
+    pub fn start_at(
+        namespace: &Namespace,
+        address: SocketAddr,
+        upstream: SocketAddr,
+        fence: SocketAddr,
+        options: &GatewayOptions,
+    ) -> Result<Self> {
         Self::launch(namespace, address, &configuration(address, upstream, fence, options))
+    }
+
+    /// Starts nginx with this content of its `http` block, which has to listen at `address`.
+    ///
+    /// # Errors
+    /// When nginx is missing or refuses its configuration.
+    pub fn start_with(namespace: &Namespace, address: SocketAddr, http: &str) -> Result<Self> {
+        Self::launch(namespace, address, &format!("{PREAMBLE}{http}\n}}\n"))
     }
 
     /// Starts nginx as an upstream that answers over TLS.

@@ -1,0 +1,5 @@
+//! (No case yet.)
+
+use crate::board::Case;
+
+pub const CASES: &[Case] = &[];
