@@ -53,7 +53,7 @@ pub fn closed(sk: &Sk, tcp: &Tcp, mark: &Mark, new_state: u8) {
     let (sent, received) = (now.wrapping_sub(tcp.lsndtime()), now.wrapping_sub(tcp.lrcvtime()));
     let crossed = fin
         && mark.phase == phase::PENDING as u32
-        && tcp.snd_una() != tcp.write_seq()
+        && tcp.snd_una() == mark.read_mark
         && tcp.total_retrans() == mark.retrans_mark;
     let age = match mark.phase as usize {
         phase::ANSWERED => received.min(sent),

@@ -257,6 +257,13 @@ impl Event {
 // === impl SocketEnd ===
 
 impl SocketEnd {
+    /// On a connection that had served before, not one byte of the request had reached the peer's kernel: what that
+    /// sent at the time, it sent without knowing.
+    #[must_use]
+    pub fn request_had_not_arrived(&self) -> bool {
+        self.exchanges > 0 && self.unacked > 0 && self.written_since_read == Some(self.unacked)
+    }
+
     /// The process that holds this established socket closed it, or shut it down.
     #[must_use]
     pub fn closed_here(&self) -> bool {

@@ -54,6 +54,8 @@ pub struct Closing {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Repetition {
     pub wait: Wait,
+    /// Of this closing.
+    pub age_ms: f64,
     /// Closings of about this age, this one included. Those of one instant count as one.
     pub alike: usize,
     /// Closings that are remembered, this one included, counted likewise.
@@ -105,11 +107,14 @@ impl Ages {
         same.sort_by(|a, b| a.age_ms.total_cmp(&b.age_ms));
         Some(Repetition {
             wait: closing.wait,
+            age_ms: closing.age_ms,
             alike: alike_count,
             of: of.max(alike_count),
             youngest_ms: same.first()?.age_ms,
             middle_ms: same.get(same.len() / 2)?.age_ms,
-            scattered: of >= REPEATS && pairwise(&instants).all(|(a, b)| !alike(a.age_ms, b.age_ms)),
+            scattered: of >= REPEATS
+                && alike_count == 1
+                && pairwise(&instants).all(|(a, b)| !alike(a.age_ms, b.age_ms)),
         })
     }
 
@@ -129,32 +134,46 @@ impl Closing {
     /// `other` is the accepted end, where it is on this host; `client_left`: the gateway's client had gone.
     #[must_use]
     pub fn of(end: &SocketEnd, other: Option<&SocketEnd>, client_left: bool, tick_ms: f64) -> Option<Self> {
+        let idle_ms = f64::from(end.lsnd_age) * tick_ms;
         let (wait, age_ms) = if end.role != Role::Client {
             return None;
         } else if end.old_state == TcpState::SynSent {
             let gave_up = end.sk_err == 0 && by_a_live_gateway(end) && !client_left;
             let opened = end.opened_ns.filter(|_| gave_up)?;
             (Wait::GatewayConnecting, end.ktime_ns.saturating_sub(opened) as f64 / 1e6)
-        } else if !end.pending || end.retransmits_since_read > 0 || end.old_state != TcpState::Established {
+        } else if !end.pending || end.old_state != TcpState::Established {
             return None;
         } else if end.closed_here() {
             if client_left || !by_a_live_gateway(end) {
                 return None;
             }
-            let wait = if end.unacked > 0 { Wait::GatewaySending } else { Wait::GatewayReading };
-            (wait, f64::from(end.lsnd_age) * tick_ms)
+            match (end.unacked, end.retransmits_since_read) {
+                (0, _) => (Wait::GatewayReading, request_age(end, idle_ms)?),
+                (_, 0) => (Wait::GatewaySending, idle_ms),
+                _ => return None,
+            }
         } else {
             let dying = other.and_then(|o| o.actor.as_ref()).is_some_and(|actor| actor.exit.is_some());
             // An idle close that crossed the request on the way was not a wait for it to end.
-            let crossed = end.new_state == TcpState::CloseWait && end.unacked > 0;
+            let crossed = end.new_state == TcpState::CloseWait && end.request_had_not_arrived();
             let ended = end.new_state == TcpState::CloseWait || end.rst_received;
             if dying || crossed || !ended {
                 return None;
             }
-            (Wait::Upstream, f64::from(end.lsnd_age) * tick_ms)
+            (Wait::Upstream, request_age(end, idle_ms)?)
         };
         Some(Self { ktime_ns: end.ktime_ns, wait, age_ms, alive: other.is_some_and(|o| o.actor.is_some()) })
     }
+}
+
+/// Since the request was sent, if all of it was, and once; else since the connection was opened for it. (Who reads a
+/// body slowly, or not at all, has counted from its beginning.)
+fn request_age(end: &SocketEnd, idle_ms: f64) -> Option<f64> {
+    if end.unacked == 0 && end.retransmits_since_read == 0 {
+        return Some(idle_ms);
+    }
+    let opened = end.opened_ns.filter(|_| end.exchanges == 0)?;
+    Some(end.ktime_ns.saturating_sub(opened) as f64 / 1e6)
 }
 
 /// What a plain client does has limits of its own, which say nothing of the gateway's.

@@ -31,6 +31,7 @@ fn the_third_of_one_age_repeats() {
     let third = last(&at(&[4000.0, 700.0, 4004.0, 4100.0])).expect("three");
     let expected = Repetition {
         wait: Wait::Upstream,
+        age_ms: 4100.0,
         alike: 3,
         of: 4,
         youngest_ms: 4000.0,
@@ -70,6 +71,13 @@ fn ages_at_random_do_not_repeat() {
     let pair = last(&at(&[300.0, 900.0, 900.0])).expect("the last");
     assert!(!pair.scattered);
     assert!(!last(&at(&[300.0, 900.0])).expect("the last").scattered, "two may be two timeouts");
+}
+
+#[test]
+fn an_age_that_came_twice_is_no_pattern_even_where_another_hides_it() {
+    let mut closings = at(&[900.0, 1500.0, 4000.0, 4000.0]);
+    closings[2].ktime_ns = closings[1].ktime_ns + 1;
+    assert_eq!(last(&closings).map(|r| (r.alike, r.of, r.scattered)), Some((2, 3, false)));
 }
 
 #[test]

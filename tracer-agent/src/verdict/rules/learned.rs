@@ -46,7 +46,7 @@ pub fn no_timeout(story: &Story<'_>) -> Option<NoTimeout> {
     if repetition.repeats() {
         return None;
     }
-    let age = story.ms(story.end.lsnd_age);
+    let age = repetition.age_ms;
     let waited = story.slowest_answer_ms();
     if repetition.scattered {
         Some(NoTimeout::Scattered)

@@ -50,7 +50,7 @@ pub fn never_accepted(story: &Story<'_>) -> Option<Finding> {
 /// At the peer's FIN its kernel had not even received the request: the two crossed on the way. Or the FIN was there
 /// first, and the gateway had not looked.
 pub fn keepalive_race(story: &Story<'_>) -> Option<Finding> {
-    let crossed = story.fin_received() && story.end.pending && story.end.unacked > 0;
+    let crossed = story.fin_received() && story.end.pending && story.end.request_had_not_arrived();
     // With retransmissions the request was lost on the way, which is another story.
     let crossed = crossed && story.end.retransmits_since_read == 0;
     let race = (crossed || story.written_after_fin()) && story.end.exchanges > 0;

@@ -72,6 +72,27 @@ fn what_is_closed_at_once_is_rejected_and_not_timed_out() {
 }
 
 #[test]
+fn a_body_that_is_not_taken_counts_from_the_opening_of_its_connection() {
+    let stalled = |(idle, retransmits)| SocketEnd {
+        opened_ns: None,
+        unacked: 2_876_096,
+        bytes_sent: 3_000_151,
+        written_since_read: Some(3_000_151),
+        retransmits_since_read: retransmits,
+        ..aged(idle, leg())
+    };
+    let ends = [(688, 0), (900, 0), (52, 2)].map(stalled);
+    let opened = (0..).zip(ends).map(|(n, end)| {
+        let ktime_ns: u64 = (100 + 10 * n) * SECOND;
+        SocketEnd { opened_ns: Some(ktime_ns - 2 * SECOND), ..end }
+    });
+    let verdicts = in_turn(true, opened.collect::<Vec<_>>());
+    assert_eq!(verdicts[2].cause, Cause::UpstreamTimeout);
+    let words = "closed without an answer 2.000 s after the request, as all of the last 3 were (2.00 s)";
+    assert!(verdicts[2].summary.starts_with(words), "{}", verdicts[2].summary);
+}
+
+#[test]
 fn a_control_frame_that_waits_is_no_request_that_times_out() {
     for bytes in [17, 31] {
         let ping = SocketEnd { exchanges: 3, written_since_read: Some(bytes), ..aged(4000, leg()) };
@@ -185,6 +206,9 @@ fn a_client_that_leaves_teaches_no_timeout() {
 fn the_idle_limit_is_the_advice_that_ends_a_race() {
     let crossed = SocketEnd { exchanges: 2, unacked: 97, lsnd_age: 0, lrcv_age: 1250, ..leg() };
     let known = SocketEnd { idle_ages: [1250, 1250, 1251, 60, 0, 0, 0, 0], ..crossed.clone() };
+    let unread_body =
+        SocketEnd { written_since_read: Some(3_000_151), unacked: 2_876_096, ..crossed.clone() };
+    assert_eq!(one(&[unread_body]).cause, Cause::ClosedWithoutResponse, "part of the request had arrived");
     for (end, words) in [
         (known.clone(), "keep idle connections for less than 5 s (keepalive_timeout 4s)"),
         (crossed.clone(), "keep idle connections for less than 5 s (keepalive_timeout 4s)"),

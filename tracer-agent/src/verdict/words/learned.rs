@@ -21,9 +21,10 @@ fn about(ms: f64) -> String {
     if ms >= 1000.0 { format!("{:.2} s", ms / 1000.0) } else { format!("{ms:.0} ms") }
 }
 
-/// `14 of the last 15`.
+/// `14 of the last 15`, `all of the last 3`.
 fn share(repetition: &Repetition) -> String {
-    format!("{} of the last {}", repetition.alike, repetition.of)
+    let Repetition { alike, of, .. } = repetition;
+    if alike == of { format!("all of the last {of}") } else { format!("{alike} of the last {of}") }
 }
 
 /// What is known of answers, as a bound from above.
@@ -39,14 +40,12 @@ fn answers(story: &Story<'_>) -> String {
 }
 
 pub fn upstream_timeout(story: &Story<'_>) -> String {
-    let repeated = story
-        .repetition
-        .as_ref()
-        .map_or_else(String::new, |r| format!(", as {} were ({})", share(r), about(r.middle_ms)));
+    let repeated = story.repetition.as_ref().map_or_else(String::new, |r| {
+        format!(" {} after the request, as {} were ({})", seconds(r.age_ms), share(r), about(r.middle_ms))
+    });
     format!(
-        "{} without an answer{}{repeated}, while {}: a timeout there",
+        "{} without an answer{repeated}, while {}: a timeout there",
         if story.rst_received() { "reset" } else { "closed" },
-        after_request(story),
         answers(story)
     )
 }
@@ -54,7 +53,8 @@ pub fn upstream_timeout(story: &Story<'_>) -> String {
 /// The gateway's own timeout; None while it is not known to be one.
 pub fn gateway_timeout(story: &Story<'_>) -> Option<String> {
     let repetition = learned::gateway_repeats(story)?;
-    let age = repetition.middle_ms;
+    // A timer fires late and never early.
+    let age = repetition.youngest_ms;
     let age = if age >= 1000.0 { format!("{:.1} s", age / 1000.0) } else { format!("{age:.0} ms") };
     let doing = match repetition.wait {
         Wait::GatewayConnecting => "connected to",
