@@ -35,6 +35,8 @@ pub mod limit {
     pub const LISTEN_PORTS: usize = 16384;
     /// Sockets that the agent asks for at once.
     pub const ASKED: usize = 256;
+    /// Unix sockets that connected (group `unix`).
+    pub const UNIX_SOCKETS: usize = 8192;
     /// Bytes of the ring buffer: room for some 3,600 ends of connections while the agent is not scheduled.
     pub const RING_BYTES: usize = 1 << 20;
 }

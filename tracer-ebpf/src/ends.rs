@@ -7,7 +7,7 @@ use tracer_ebpf::wire::{SocketEnd, UpstreamCounters, UpstreamKey, flag, kind, ou
 
 use crate::kread::{PF_EXITING, Sk, TaskRef, Tcp};
 use crate::maps::{self, Mark, mark_flag, owner_flag};
-use crate::{ages, emit, notes};
+use crate::{ages, connects, emit, notes};
 
 const ECONNREFUSED: u32 = 111;
 const ETIMEDOUT: u32 = 110;
@@ -19,6 +19,7 @@ const LONGEST_GOODBYE: u32 = 53;
 pub fn connect_failed(sk: &Sk, new_state: u8) {
     let (Some(mark), Some(tcp)) = (maps::mark(sk), sk.tcp()) else { return };
     let err = connect_error(sk);
+    connects::told(sk);
     let index = match err {
         ECONNREFUSED => outcome::REFUSED,
         ETIMEDOUT => outcome::TIMED_OUT,

@@ -27,6 +27,14 @@ static HZ: Global<u32> = Global::new(250);
 #[unsafe(no_mangle)]
 static DROP_REASONS: Global<[u32; 3]> = Global::new([MISSING; 3]);
 
+/// Bits of `config::group`: the optional groups that were asked for.
+#[unsafe(no_mangle)]
+static GROUPS: Global<u32> = Global::new(0);
+
+/// Numbers of connect(2), close(2) and shutdown(2) on this architecture.
+#[unsafe(no_mangle)]
+static SYSCALLS: Global<[u32; 3]> = Global::new([0; 3]);
+
 /// 1 if the programs may write to the agent's log (`--debug-programs`); otherwise the verifier prunes it.
 #[unsafe(no_mangle)]
 static DEBUG_PROGRAMS: Global<u32> = Global::new(0);
@@ -61,6 +69,38 @@ pub fn outside(netns: impl FnOnce() -> u32) -> bool {
 #[inline(always)]
 pub fn hz() -> u32 {
     HZ.load()
+}
+
+#[inline(always)]
+pub fn has_vantage() -> bool {
+    VANTAGE.load() != 0
+}
+
+/// Whether a group of hooks is asked for (a bit of `config::group`); the verifier prunes what is not.
+#[inline(always)]
+pub fn has_group(bit: u32) -> bool {
+    GROUPS.load() & bit != 0
+}
+
+#[inline(always)]
+pub fn syscall_connect() -> u64 {
+    syscall(0)
+}
+
+#[inline(always)]
+pub fn syscall_close() -> u64 {
+    syscall(1)
+}
+
+#[inline(always)]
+pub fn syscall_shutdown() -> u64 {
+    syscall(2)
+}
+
+#[inline(always)]
+fn syscall(index: usize) -> u64 {
+    // SAFETY: the table has three words.
+    u64::from(unsafe { ptr::read_volatile((&raw const SYSCALLS).cast::<u32>().add(index)) })
 }
 
 #[inline(always)]

@@ -6,17 +6,22 @@
 use core::ffi::c_void;
 use core::ptr;
 
-use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_skc_to_tcp_sock};
+use aya_ebpf::helpers::bpf_probe_read_kernel;
+use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_skc_to_tcp_sock, bpf_skc_to_unix_sock};
 use tracer_ebpf::config::MISSING;
 use tracer_ebpf::wire::{Task, Tuple, UpstreamKey};
 
 use crate::globals::offset;
 
-const AF_INET: u16 = 2;
-const AF_INET6: u16 = 10;
+/// Address families of include/linux/socket.h.
+pub const AF_UNIX: u16 = 1;
+pub const AF_INET: u16 = 2;
+pub const AF_INET6: u16 = 10;
+/// include/linux/net.h.
+pub const SOCK_STREAM: u16 = 1;
 /// `SOCK_LINGER` of `enum sock_flags`; 4 on every kernel since 2.6.
 const SOCK_LINGER: u32 = 4;
-const IPPROTO_TCP: u16 = 6;
+pub const IPPROTO_TCP: u16 = 6;
 const IPPROTO_UDP: u16 = 17;
 /// `PF_EXITING` of include/linux/sched.h.
 pub const PF_EXITING: u32 = 0x4;
@@ -42,6 +47,10 @@ pub struct Sk(Raw);
 /// `struct tcp_sock`, the same object with its type known.
 #[derive(Clone, Copy)]
 pub struct Tcp(Raw);
+
+/// `struct unix_sock`, the same object with its type known.
+#[derive(Clone, Copy)]
+pub struct UnixSk(Raw);
 
 /// `struct task_struct`.
 #[derive(Clone, Copy)]
@@ -80,6 +89,53 @@ impl Sk {
     #[inline(always)]
     pub fn state(&self) -> u8 {
         load!(self.0, skc_state as u8)
+    }
+
+    #[inline(always)]
+    pub fn family(&self) -> u16 {
+        load!(self.0, skc_family as u16)
+    }
+
+    #[inline(always)]
+    pub fn sk_type(&self) -> u16 {
+        load!(self.0, sk_type as u16)
+    }
+
+    /// Inode number of its file; 0 for a socket that no process holds.
+    #[inline(always)]
+    pub fn ino(&self) -> u64 {
+        let socket = load!(self.0, sk_socket as Raw);
+        if socket.is_null() {
+            return 0;
+        }
+        let file = load!(socket, socket_file as Raw);
+        if file.is_null() {
+            return 0;
+        }
+        let inode = load!(file, file_inode as Raw);
+        if inode.is_null() {
+            return 0;
+        }
+        load!(inode, inode_ino as u64)
+    }
+
+    /// The process at the other end, as SO_PEERCRED names it: for a socket that connected, who called listen(2).
+    #[inline(always)]
+    pub fn peer_tgid(&self) -> u32 {
+        let pid = load!(self.0, sk_peer_pid as Raw);
+        if pid.is_null() {
+            return 0;
+        }
+        // The first of an array of unknown length, whose first member is the number in the first namespace.
+        // SAFETY: the helper reads any address, and fails for one that is not the kernel's.
+        unsafe { bpf_probe_read_kernel(pid.wrapping_add(offset!(pid_numbers)).cast::<u32>()) }.unwrap_or(0)
+    }
+
+    #[inline(always)]
+    pub fn unix(&self) -> Option<UnixSk> {
+        // SAFETY: the helper takes any socket and returns null for one that is no Unix socket.
+        let unix = unsafe { bpf_skc_to_unix_sock(self.0.cast_mut().cast()) };
+        if unix.is_null() { None } else { Some(UnixSk(unix.cast_const().cast())) }
     }
 
     #[inline(always)]
@@ -184,6 +240,31 @@ impl Sk {
     }
 }
 
+impl UnixSk {
+    /// The socket at the other end.
+    #[inline(always)]
+    pub fn peer(&self) -> Option<Sk> {
+        Sk::new(load!(self.0, unix_peer as *const c_void))
+    }
+
+    /// Bound to a name itself, or accepted from a listener that is.
+    #[inline(always)]
+    pub fn has_name(&self) -> bool {
+        load!(self.0, unix_addr as u64) != 0
+    }
+
+    /// Address and length of the socket address that it is bound to.
+    #[inline(always)]
+    pub fn bound(&self) -> (u64, u64) {
+        let address = load!(self.0, unix_addr as Raw);
+        if address.is_null() {
+            return (0, 0);
+        }
+        let length = load!(address, unix_address_len as u32);
+        (address as u64 + offset!(unix_address_name) as u64, u64::from(length))
+    }
+}
+
 impl Tcp {
     /// Stays when the port has been given back, unlike `skc_num`.
     #[inline(always)]
@@ -283,6 +364,20 @@ impl TaskRef {
             return 0;
         }
         load!(net, net_inum as u32)
+    }
+
+    /// Address of the array of its open files, and how many there may be.
+    #[inline(always)]
+    pub fn open_files(&self) -> Option<(u64, u32)> {
+        let files = load!(self.0, task_files as Raw);
+        if files.is_null() {
+            return None;
+        }
+        let table = load!(files, files_fdt as Raw);
+        if table.is_null() {
+            return None;
+        }
+        Some((load!(table, fdt_fd as u64), load!(table, fdt_max_fds as u32)))
     }
 
     #[inline(always)]
@@ -407,6 +502,11 @@ impl Regs {
     #[inline(always)]
     pub fn system_call(&self) -> u64 {
         load!(self.0, regs_orig_ax as u64)
+    }
+
+    #[inline(always)]
+    pub fn first(&self) -> u64 {
+        load!(self.0, regs_di as u64)
     }
 
     #[inline(always)]

@@ -8,10 +8,11 @@
 //! * `ages`: what reads and ends teach of an upstream: slow answers, idle closes;
 //! * `processes`: exits, fatal signals, the OOM killer;
 //! * `dns`: queries to resolvers and the headers of their answers (group `dns`);
+//! * `syscalls`, and with it `connects` and `unix`: the groups `connect-errors` and `unix`;
 //! * `snapshot`: what existed before the start.
 //!
 //! Shared by them: `globals`, `maps`, `kread` (direct loads at offsets from BTF), `emit` (the only writer of the ring),
-//! `user_message` (what a system call sends or receives).
+//! `user_message` (what a system call sends or receives), `files` (descriptors).
 //! A host build of this package is empty: the programs exist for the BPF target only.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 #![cfg_attr(target_arch = "bpf", feature(core_intrinsics))]
@@ -20,11 +21,15 @@
 #[cfg(target_arch = "bpf")]
 mod ages;
 #[cfg(target_arch = "bpf")]
+mod connects;
+#[cfg(target_arch = "bpf")]
 mod dns;
 #[cfg(target_arch = "bpf")]
 mod emit;
 #[cfg(target_arch = "bpf")]
 mod ends;
+#[cfg(target_arch = "bpf")]
+mod files;
 #[cfg(target_arch = "bpf")]
 mod fins;
 #[cfg(target_arch = "bpf")]
@@ -45,6 +50,10 @@ mod resets;
 mod snapshot;
 #[cfg(target_arch = "bpf")]
 mod state;
+#[cfg(target_arch = "bpf")]
+mod syscalls;
+#[cfg(target_arch = "bpf")]
+mod unix;
 #[cfg(target_arch = "bpf")]
 mod user_message;
 

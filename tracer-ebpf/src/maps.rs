@@ -86,6 +86,12 @@ pub mod owner_flag {
     pub const OWNS: u32 = 1;
     /// Reads from accepted connections.
     pub const ACCEPTS: u32 = 2;
+    /// Has Unix sockets that are followed; by itself no reason to tell of its end.
+    pub const UNIX: u32 = 4;
+    /// Reads from accepted Unix sockets.
+    pub const SERVES_UNIX: u32 = 8;
+    /// Its end is told.
+    pub const TOLD: u32 = OWNS | ACCEPTS;
 }
 
 #[inline(always)]

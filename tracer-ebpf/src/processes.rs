@@ -7,7 +7,7 @@ use tracer_ebpf::wire::{OomVictim, ProcessExit, Signal, kind};
 use crate::emit;
 use crate::globals;
 use crate::kread::{PF_KTHREAD, TaskRef};
-use crate::maps;
+use crate::maps::{self, owner_flag};
 
 /// HUP INT QUIT ILL ABRT BUS FPE KILL SEGV USR2 PIPE TERM XCPU SYS: what ends a program, or tells it to.
 const FATAL: u64 = 1 << 1
@@ -35,7 +35,10 @@ const DELIVERED: i32 = 0;
 #[btf_tracepoint(function = "sched_process_exit")]
 pub fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
     let Some(task) = TaskRef::new(ctx.arg(0)) else { return 0 };
-    if task.live_threads() != 0 || maps::owner_flags(task.tgid()) == 0 || globals::outside(|| task.netns()) {
+    if task.live_threads() != 0
+        || maps::owner_flags(task.tgid()) & owner_flag::TOLD == 0
+        || globals::outside(|| task.netns())
+    {
         return 0;
     }
     emit::queue::<ProcessExit>(

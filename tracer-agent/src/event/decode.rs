@@ -9,7 +9,7 @@ use zerocopy::FromBytes;
 
 use super::{
     Event, Existing, Exit, ListenerChange, OomVictim, Process, ProcessExit, ResetSent, Role, SignalSent,
-    SocketEnd, TcpState, Tuple, dns, unmapped,
+    SocketEnd, TcpState, Tuple, connect_error, dns, unix, unmapped,
 };
 
 /// `PF_EXITING` and `PF_KTHREAD` of include/linux/sched.h.
@@ -31,6 +31,8 @@ pub enum DecodeError {
     Role { found: u8 },
     #[error("DNS query without a well-formed name")]
     Name,
+    #[error("end of a Unix socket in unknown way {found}")]
+    How { found: u32 },
 }
 
 /// Decodes one record.
@@ -53,6 +55,12 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
         kind::SNAPSHOT => Ok(Event::Existing(existing(&record(bytes, header)?))),
         kind::DNS_QUERY => dns::query(&record(bytes, header)?).map(Event::DnsQuery),
         kind::DNS_ANSWER => Ok(Event::DnsAnswer(dns::answer(&record(bytes, header)?))),
+        kind::CONNECT_ERROR => Ok(Event::ConnectError(connect_error::decode(&record(bytes, header)?))),
+        kind::UNIX_END => {
+            let r: wire::UnixEnd = record(bytes, header)?;
+            unix::end(&r).map(Event::UnixEnd).ok_or(DecodeError::How { found: r.how })
+        }
+        kind::UNIX_SERVER => Ok(Event::UnixServer(unix::server(&record(bytes, header)?))),
         found => Err(DecodeError::Kind { found }),
     }
 }
@@ -212,7 +220,7 @@ pub(super) fn tuple(t: &wire::Tuple) -> Tuple {
 }
 
 /// None for the all-zero task: not known. (tgid 0 is the idle task, which owns nothing.)
-fn process(t: &wire::Task) -> Option<Process> {
+pub(super) fn process(t: &wire::Task) -> Option<Process> {
     (t.tgid != 0).then(|| known_process(t))
 }
 
@@ -296,11 +304,14 @@ mod tests {
 
         #[test]
         fn decodes_every_content_of_a_whole_record(
-            kind in 1_u16..10,
-            body in proptest::collection::vec(any::<u8>(), 400),
+            kind in 1_u16..13,
+            body in proptest::collection::vec(any::<u8>(), 500),
         ) {
             let size = match kind {
                 kind::SOCKET_END => size_of::<wire::SocketEnd>(),
+                kind::CONNECT_ERROR => size_of::<wire::ConnectError>(),
+                kind::UNIX_END => size_of::<wire::UnixEnd>(),
+                kind::UNIX_SERVER => size_of::<wire::UnixServer>(),
                 kind::PROCESS_EXIT | kind::OOM_VICTIM => size_of::<wire::ProcessExit>(),
                 kind::DNS_QUERY => size_of::<wire::dns::DnsQuery>(),
                 kind::DNS_ANSWER => size_of::<wire::dns::DnsAnswer>(),
@@ -310,7 +321,10 @@ mod tests {
             let mut bytes = head.as_bytes().to_vec();
             bytes.extend(&body[..size - bytes.len()]);
             let decoded = decode(&bytes);
-            let refused = matches!(decoded, Err(DecodeError::Role { .. } | DecodeError::Name));
+            let refused = matches!(
+                decoded,
+                Err(DecodeError::Role { .. } | DecodeError::Name | DecodeError::How { .. })
+            );
             prop_assert!(decoded.is_ok() || refused);
             bytes.pop();
             prop_assert!(decode(&bytes).is_err());

@@ -6,21 +6,25 @@
 //! Recordings hold these types as they are: a field that is added later carries `#[serde(default)]`, so that older
 //! recordings can still be read.
 
+mod connect_error;
 mod decode;
 mod dns;
 pub mod errno;
 mod target;
 mod task;
+mod unix;
 
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 use tracer_ebpf::wire::IDLE_AGES;
 
+pub use connect_error::ConnectError;
 pub use decode::{DecodeError, decode};
 pub use dns::{DnsAnswer, DnsQuery, QueryType, Reply};
 pub use target::Target;
 pub use task::{Exit, Process};
+pub use unix::{UnixConnection, UnixEnd, UnixHow, UnixServer};
 
 /// The four-tuple of a socket, seen from it, and its network namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -232,6 +236,9 @@ pub enum Event {
     Existing(Existing),
     DnsQuery(DnsQuery),
     DnsAnswer(DnsAnswer),
+    ConnectError(ConnectError),
+    UnixEnd(UnixEnd),
+    UnixServer(UnixServer),
 }
 
 // === impl Event ===
@@ -250,6 +257,9 @@ impl Event {
             Self::Existing(e) => e.ktime_ns,
             Self::DnsQuery(e) => e.ktime_ns,
             Self::DnsAnswer(e) => e.ktime_ns,
+            Self::ConnectError(e) => e.ktime_ns,
+            Self::UnixEnd(e) => e.ktime_ns,
+            Self::UnixServer(e) => e.ktime_ns,
         }
     }
 }

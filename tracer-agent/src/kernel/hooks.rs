@@ -209,6 +209,38 @@ pub const HOOKS: &[Hook] = &[
         without: "resolvers over IPv6 are not seen",
         attachments: &[fexit("dns_sent_v6", "udpv6_sendmsg")],
     },
+    Hook {
+        name: "sys_exit",
+        groups: &[Group::ConnectErrors, Group::Unix],
+        required: false,
+        gives: "connects that failed before a SYN was sent, or to a Unix socket",
+        without: "no route, a local filter and a missing Unix socket are not told",
+        attachments: &[tp("connect_exit", "sys_exit")],
+    },
+    Hook {
+        name: "sys_enter",
+        groups: &[Group::Unix],
+        required: false,
+        gives: "Unix sockets that their own process closes",
+        without: "a gateway that gives up on a Unix socket is not told",
+        attachments: &[tp("close_enter", "sys_enter")],
+    },
+    Hook {
+        name: "unix_sent",
+        groups: &[Group::Unix],
+        required: false,
+        gives: "requests sent on Unix sockets (since Linux 6.3)",
+        without: "of Unix sockets only failed connects are told",
+        attachments: &[tp("unix_sent", "sock_send_length")],
+    },
+    Hook {
+        name: "unix_received",
+        groups: &[Group::Unix],
+        required: false,
+        gives: "answers and ends read from Unix sockets (since Linux 6.3)",
+        without: "of Unix sockets only failed connects are told",
+        attachments: &[tp("unix_received", "sock_recv_length")],
+    },
 ];
 
 /// The hook without which this one would mislead: a query whose answer cannot be seen seems unanswered.

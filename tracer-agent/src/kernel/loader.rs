@@ -5,9 +5,9 @@ use aya::maps::{Array, MapData};
 use aya::programs::{BtfTracePoint, FEntry, FExit, KProbe, Program, ProgramError};
 use aya::{Btf, Ebpf, EbpfLoader, include_bytes_aligned};
 use thiserror::Error;
-use tracer_ebpf::config::flag;
+use tracer_ebpf::config::{flag, limit};
 
-use super::groups::Groups;
+use super::groups::{Group, Groups};
 use super::hooks::{Attachment, HOOKS, Hook, HookStatus, Way, needs, ways};
 use super::offsets::{Layout, OffsetsError};
 use super::program_log::ProgramLog;
@@ -17,6 +17,9 @@ use super::{clock, snapshot};
 use crate::event::Existing;
 
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/rstrace-bpf"));
+
+/// System calls that the optional groups look at, in the order in which the programs expect them.
+const SYSCALLS: [u32; 3] = [libc::SYS_connect as u32, libc::SYS_close as u32, libc::SYS_shutdown as u32];
 
 /// What to load.
 #[derive(Clone, Debug, Default)]
@@ -224,6 +227,8 @@ fn load_object(layout: &Layout, options: &Options, btf: &Btf) -> Result<Ebpf, Lo
     let has_reason = u32::from(layout.has_reset_reason());
     let hz = clock::jiffies_per_second();
     let debug = u32::from(options.debug_programs);
+    let groups = options.groups.bits();
+    let unix_sockets = if options.groups.has(Group::Unix) { limit::UNIX_SOCKETS } else { 1 };
     let mut loader = EbpfLoader::new();
     loader.btf(Some(btf));
     loader.override_global("OFFSETS", offsets.as_slice(), true);
@@ -231,6 +236,10 @@ fn load_object(layout: &Layout, options: &Options, btf: &Btf) -> Result<Ebpf, Lo
     loader.override_global("HAS_RESET_REASON", &has_reason, true);
     loader.override_global("HZ", &hz, true);
     loader.override_global("DROP_REASONS", layout.drop_reasons.as_slice(), true);
+    loader.override_global("GROUPS", &groups, true);
+    loader.override_global("SYSCALLS", &SYSCALLS, true);
+    // A map that no program uses is made all the same.
+    loader.map_max_entries("UNIX_SOCKETS", unix_sockets as u32);
     loader.override_global("DEBUG_PROGRAMS", &debug, true);
     Ok(loader.load(OBJECT)?)
 }

@@ -6,11 +6,13 @@ use super::ages::{Ages, Closing, Repetition};
 use super::bounded::Fill;
 use super::bursts::{Burst, Bursts};
 use super::connections::Connections;
+use super::connects::Connects;
 use super::legs::{ClientLeft, Legs};
 use super::listeners::{LastListener, Listeners, Queue};
 use super::lookups::Lookups;
 use super::processes::Processes;
 use super::questions::{Question, Questions};
+use super::unix_paths::UnixPaths;
 use super::waiting::{Ended, Waiting};
 use crate::event::{Event, Process, Role, SocketEnd, TcpState};
 
@@ -36,6 +38,8 @@ pub struct Tables {
     questions: Questions,
     ages: Ages,
     bursts: Bursts,
+    connects: Connects,
+    unix_paths: UnixPaths,
 }
 
 impl Tables {
@@ -52,6 +56,8 @@ impl Tables {
             questions: Questions::default(),
             ages: Ages::default(),
             bursts: Bursts::default(),
+            connects: Connects::default(),
+            unix_paths: UnixPaths::default(),
         }
     }
 
@@ -67,6 +73,11 @@ impl Tables {
             Event::ProcessExit(exit) => self.processes.exited(&exit),
             Event::Signal(signal) => self.processes.signalled(&signal),
             Event::OomVictim(victim) => self.processes.chosen_by_oom(&victim),
+            Event::ConnectError(error) => {
+                return (!self.connects.is_told(&error)).then_some(Ended::Connect(error));
+            }
+            Event::UnixEnd(end) => return self.waiting.push(Ended::Unix(end)),
+            Event::UnixServer(server) => self.unix_paths.served(&server),
             Event::Existing(existing) => {
                 if existing.state == TcpState::Listen {
                     self.listeners.existed(&existing);
@@ -125,6 +136,8 @@ impl Tables {
         self.questions.expire(now);
         self.ages.expire(now);
         self.bursts.expire(now);
+        self.connects.expire(now);
+        self.unix_paths.expire(now);
     }
 
     /// How full each table is.
@@ -135,6 +148,7 @@ impl Tables {
         fills.extend(self.listeners.fills());
         fills.extend(self.lookups.fills());
         fills.extend([self.legs.fill(), self.processes.fill(), self.ages.fill(), self.bursts.fill()]);
+        fills.extend([self.connects.fill(), self.unix_paths.fill()]);
         fills.extend(self.questions.fills());
         fills
     }
@@ -148,6 +162,23 @@ impl Tables {
             _ => end.ktime_ns.saturating_sub(u64::from(end.lsnd_age) * self.tick_ns()),
         };
         self.legs.behind(owner, end.tuple.netns, end.ktime_ns, request_ns, &self.listeners)
+    }
+
+    /// The client whose leaving made `owner` close a connection at `closed_ns`.
+    #[must_use]
+    pub fn client_behind(
+        &self,
+        owner: &Process,
+        netns: u32,
+        closed_ns: u64,
+        sent_ns: u64,
+    ) -> Option<ClientLeft> {
+        self.legs.behind(owner, netns, closed_ns, sent_ns, &self.listeners)
+    }
+
+    #[must_use]
+    pub fn unix_paths(&self) -> &UnixPaths {
+        &self.unix_paths
     }
 
     /// Who listened last at the address dialled, where this host refused.
@@ -195,6 +226,9 @@ impl Tables {
             if end.old_state == TcpState::CloseWait {
                 return None;
             }
+        }
+        if end.old_state == TcpState::SynSent {
+            self.connects.failed(&end);
         }
         self.questions.about(&end, &self.listeners);
         self.note_burst(&end);

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use super::bounded::Fill;
 use super::lookups::Lookup;
-use crate::event::SocketEnd;
+use crate::event::{ConnectError, SocketEnd, UnixEnd};
 
 /// Ends that wait at once. When it is full the oldest is judged early, with what is known: nothing is lost.
 const CAPACITY: usize = 8192;
@@ -20,6 +20,8 @@ pub enum Ended {
     Socket(SocketEnd),
     /// A name that did not resolve. It has waited in a table of its own.
     Lookup(Lookup),
+    Connect(ConnectError),
+    Unix(UnixEnd),
 }
 
 /// The table.
@@ -36,6 +38,8 @@ impl Ended {
         match self {
             Self::Socket(end) => end.ktime_ns,
             Self::Lookup(lookup) => lookup.failed_ns(),
+            Self::Connect(error) => error.ktime_ns,
+            Self::Unix(end) => end.ktime_ns,
         }
     }
 

@@ -7,12 +7,14 @@ mod cause;
 #[cfg(test)]
 mod causes_doc;
 mod causes_page;
+mod connect_error;
 mod finding;
 mod rules;
 mod signal;
 mod story;
 #[cfg(test)]
 mod tests;
+mod unix;
 mod words;
 
 use std::net::SocketAddr;
@@ -32,6 +34,8 @@ pub fn of(tables: &Tables, ended: &Ended) -> Option<Verdict> {
     match ended {
         Ended::Socket(end) => Story::gather(tables, end).and_then(|story| judge(&story)),
         Ended::Lookup(lookup) => rules::dns::judge(tables, lookup),
+        Ended::Connect(error) => connect_error::judge(tables, error),
+        Ended::Unix(end) => unix::judge(tables, end),
     }
 }
 

@@ -2,11 +2,13 @@
 //! stories of real servers are in the integration tests.
 
 mod any;
+mod connect_errors;
 mod connects;
 mod dns;
 mod here;
 mod learned;
 mod path;
+mod unix;
 mod upstream;
 
 use std::net::SocketAddr;

@@ -13,7 +13,7 @@ use crate::event::{Exit, Process, Role};
 const SHORTEST_MS: f64 = 4.0;
 
 /// `nginx[812]`.
-fn named(process: &Process) -> String {
+pub(super) fn named(process: &Process) -> String {
     format!("{}[{}]", process.comm, process.tgid)
 }
 
@@ -26,7 +26,7 @@ fn culprit(finding: &Finding) -> String {
 }
 
 /// `1.204 s`, `37 ms`, `less than 4 ms`: the kernel keeps most of these times in ticks, so none is shorter.
-fn seconds(ms: f64) -> String {
+pub(super) fn seconds(ms: f64) -> String {
     if ms >= 1000.0 {
         format!("{:.3} s", ms / 1000.0)
     } else if ms < SHORTEST_MS {
@@ -42,7 +42,7 @@ fn after_request(story: &Story<'_>) -> String {
 }
 
 /// `exit code 2`, `SIGSEGV`.
-fn exit_words(exit: Exit) -> String {
+pub(super) fn exit_words(exit: Exit) -> String {
     match (exit.code, exit.signal) {
         (Some(code), _) => format!("exit code {code}"),
         (None, Some(signal)) => signal_name(signal),
@@ -50,7 +50,7 @@ fn exit_words(exit: Exit) -> String {
     }
 }
 
-fn killer(culprit: Option<&Culprit>) -> String {
+pub(super) fn killer(culprit: Option<&Culprit>) -> String {
     culprit.and_then(|c| c.killed_by.as_ref()).map_or_else(String::new, |k| format!(" by {}", named(k)))
 }
 

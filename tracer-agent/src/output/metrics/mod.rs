@@ -245,7 +245,7 @@ impl Counted {
 /// Names of sinks that can drop.
 const SINKS: [&str; 3] = ["socket", "stdout", "demo"];
 
-const EVENT_KINDS: [&str; 9] = [
+const EVENT_KINDS: [&str; 12] = [
     "socket_end",
     "reset_sent",
     "listener",
@@ -255,6 +255,9 @@ const EVENT_KINDS: [&str; 9] = [
     "snapshot",
     "dns_query",
     "dns_answer",
+    "connect_error",
+    "unix_end",
+    "unix_server",
 ];
 
 fn event_kind(event: &Event) -> &'static str {
@@ -268,6 +271,9 @@ fn event_kind(event: &Event) -> &'static str {
         Event::Existing(_) => "snapshot",
         Event::DnsQuery(_) => "dns_query",
         Event::DnsAnswer(_) => "dns_answer",
+        Event::ConnectError(_) => "connect_error",
+        Event::UnixEnd(_) => "unix_end",
+        Event::UnixServer(_) => "unix_server",
     }
 }
 
