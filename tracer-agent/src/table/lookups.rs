@@ -8,19 +8,21 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use super::bounded::{Bounded, Fill};
+use super::search_list;
 use crate::event::{DnsAnswer, DnsQuery, Process, QueryType, Reply};
 
 /// Lookups that are open at once; when it is full the oldest is given up unjudged, and counted.
 const CAPACITY: usize = 1024;
 /// Queries of one lookup that are followed: types, candidates of a search list, resolvers.
-const QUERIES: usize = 16;
+const QUERIES: usize = 32;
 /// How long a "no" may be the last word. Both types of address are asked for at once or one right after the other,
 /// and the next resolver or the next candidate of a search list right after the "no" of the one before.
 const SETTLE_NS: u64 = 200_000_000;
 /// How long silence may last. A datagram may be lost: nginx asks again after 5 to 6 s, glibc and Go after 5, others
 /// sooner, and the second datagram mostly comes through.
 pub const PATIENCE_NS: u64 = 6_500_000_000;
-/// How soon the next candidate of a search list follows the "no" to the one before.
+/// How soon the next candidate of a search list follows the "no" to the one before, if nothing but its first label
+/// and a socket of its own (as with glibc) tells that it is one.
 const NEXT_CANDIDATE_NS: u64 = 20_000_000;
 /// A name that goes on failing alike is told of once in that time.
 const REPEAT_NS: u64 = 30_000_000_000;
@@ -62,8 +64,9 @@ pub struct Lookup {
     pub repeated: bool,
 }
 
-/// Who failed to resolve what: workers of one gateway are one.
-type Told = (String, bool, u32, String);
+/// Who failed to resolve what, by the parent's pid, the name that it gave itself, the network namespace and the name
+/// that was asked for: workers of one gateway are one.
+type Told = (u32, String, u32, String);
 
 /// The table.
 #[derive(Clone, Debug)]
@@ -123,6 +126,8 @@ impl Lookups {
     pub fn settled(&mut self, now: u64) -> Option<Lookup> {
         let index = self.open.iter().position(|lookup| lookup.due_ns() <= now)?;
         let mut lookup = self.open.remove(index)?;
+        // What was no search list after all is due as well.
+        self.open.extend(lookup.split_off_others());
         let query = lookup.decisive();
         let (outcome, resolver) = (query.outcome, query.asked.resolver);
         let told = lookup.told();
@@ -224,7 +229,7 @@ impl Lookup {
 
     fn told(&self) -> Told {
         let asked = &self.first().asked;
-        (asked.owner.comm.clone(), asked.owner_accepts, asked.netns, self.name().to_owned())
+        (asked.owner.parent_tgid, asked.owner.comm.clone(), asked.netns, self.name().to_owned())
     }
 
     /// Whether this query is one more of this lookup: the same name, of another type or asked of another
@@ -236,14 +241,27 @@ impl Lookup {
                 || self.is_continued_by(asked))
     }
 
+    /// The next candidate is asked for when there is a "no" to all before, by the thread that waits for it.
     fn is_continued_by(&self, asked: &DnsQuery) -> bool {
-        let first_label = |name: &str| name.split('.').next().map(str::to_owned);
         let is_no = |query: &Query| matches!(query.outcome, Outcome::Code(NXDOMAIN) | Outcome::NoData);
-        let last_ns = self.queries.iter().map(|query| query.since_ns).max();
+        let is_candidate = |query: &Query| {
+            let soon = asked.ktime_ns.saturating_sub(query.since_ns) <= NEXT_CANDIDATE_NS;
+            let (before, name) = (&query.asked.name, &asked.name);
+            search_list::are_candidates(before, name)
+                || (soon && !query.is_on(asked.cookie) && search_list::begin_alike(before, name))
+        };
         self.first().asked.thread == asked.thread
-            && first_label(&self.first().asked.name) == first_label(&asked.name)
             && self.queries.iter().all(is_no)
-            && last_ns.is_some_and(|last| asked.ktime_ns.saturating_sub(last) <= NEXT_CANDIDATE_NS)
+            && self.queries.iter().any(is_candidate)
+    }
+
+    /// A search list ends, or begins, with the name that was wanted, and all others are made of it. The rest was
+    /// asked for in its own right.
+    fn split_off_others(&mut self) -> Option<Self> {
+        let name = self.name().to_owned();
+        let is_other = |query: &mut Query| !search_list::is_made_of(&query.asked.name, &name);
+        let others: Vec<_> = self.queries.extract_if(.., is_other).collect();
+        (!others.is_empty()).then_some(Self { queries: others, repeated: false })
     }
 
     fn add(&mut self, query: Query) {

@@ -152,28 +152,52 @@ fn the_next_resolver_may_know_better() {
 
 #[test]
 fn only_the_end_of_a_search_list_counts() {
-    let candidates = ["api.shop.svc", "api.svc", "api"];
     let mut lookups = Lookups::default();
-    for (at, id, name) in [(0, 1, candidates[0]), (10, 2, candidates[1])] {
+    for (at, id, name) in [(0, 1, "api.shop.svc"), (150, 2, "api.svc")] {
         lookups.asked(asked(at, name, QueryType::A, id));
         lookups.answered(&answer(at + 5, id, NXDOMAIN, 0));
     }
-    lookups.asked(asked(20, candidates[2], QueryType::A, 3));
+    let mut middle = lookups.clone();
+    lookups.asked(asked(300, "api", QueryType::A, 3));
     let mut failing = lookups.clone();
-    lookups.answered(&answer(25, 3, 0, 1));
+    lookups.answered(&answer(800, 3, 0, 1));
     assert_eq!(told(&mut lookups, 60_000), vec![], "the last one exists");
-    failing.answered(&answer(25, 3, NXDOMAIN, 0));
+    failing.answered(&answer(800, 3, NXDOMAIN, 0));
     assert_eq!(told(&mut failing, 60_000), vec![nxdomain("api")]);
+    middle.asked(asked(160, "api.svc", QueryType::Aaaa, 4));
+    middle.answered(&answer(165, 4, 0, 1));
+    assert_eq!(told(&mut middle, 60_000), vec![], "the second one exists");
 }
 
 #[test]
-fn names_that_only_begin_alike_are_two_lookups() {
+fn domains_of_a_search_list_need_not_lie_inside_each_other() {
+    let candidates = |second: DnsQuery| {
+        let mut lookups = Lookups::default();
+        lookups.asked(asked(0, "api.corp.example", QueryType::A, 1));
+        lookups.answered(&answer(5, 1, NXDOMAIN, 0));
+        lookups.asked(second.clone());
+        lookups.answered(&DnsAnswer { cookie: second.cookie, ..answer(15, second.id, 0, 1) });
+        told(&mut lookups, 60_000)
+    };
+    let second = asked(10, "api.lab.example", QueryType::A, 2);
+    assert_eq!(candidates(DnsQuery { cookie: 2, ..second.clone() }), vec![], "a socket of its own, and soon");
+    let failed = vec![nxdomain("api.corp.example")];
+    assert_eq!(candidates(second.clone()), failed, "the socket of all that a gateway asks");
+    assert_eq!(candidates(DnsQuery { cookie: 2, ktime_ns: 90 * MS, ..second.clone() }), failed, "later");
+    assert_eq!(candidates(DnsQuery { cookie: 2, thread: 813, ..second }), failed, "another thread");
+}
+
+#[test]
+fn names_that_only_begin_alike_are_two_failures() {
     let mut lookups = Lookups::default();
-    lookups.asked(asked(0, "api.one", QueryType::A, 1));
-    lookups.asked(asked(0, "api.two", QueryType::A, 2));
-    lookups.answered(&answer(1, 1, NXDOMAIN, 0));
-    lookups.answered(&answer(1, 2, 0, 1));
-    assert_eq!(told(&mut lookups, 1000), vec![nxdomain("api.one")]);
+    for (n, name) in (0_u16..).zip(["api.one", "api.two", "web.one"]) {
+        let cookie = 1 + u64::from(n);
+        lookups.asked(DnsQuery { cookie, ..asked(2 * cookie, name, QueryType::A, n) });
+        lookups.answered(&DnsAnswer { cookie, ..answer(2 * cookie + 1, n, NXDOMAIN, 0) });
+    }
+    let mut names = told(&mut lookups, 1000);
+    names.sort_by(|a, b| a.0.cmp(&b.0));
+    assert_eq!(names, ["api.one", "api.two", "web.one"].map(nxdomain));
 }
 
 #[test]

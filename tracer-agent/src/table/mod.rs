@@ -12,6 +12,7 @@ mod listeners;
 mod lookups;
 mod processes;
 mod questions;
+mod search_list;
 mod tables;
 mod unix_paths;
 mod waiting;
