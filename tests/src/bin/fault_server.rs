@@ -1,8 +1,9 @@
 //! The upstream of the integration tests: an HTTP server that fails in the way the request asks for.
 //!
-//! `fault_server ADDR:PORT [--unread]` prints `listening` and then one line for each request read.
+//! `fault_server ADDR:PORT [--unread | --frozen LIMIT]` prints `listening` and then one line for each request read.
 //! A line `exit N` on its standard input ends it with code N. With `--unread` it closes each
-//! connection once a request has arrived and does not read it. It is one process with a thread for
+//! connection once a request has arrived and does not read it; with `--frozen` it listens with that limit of its accept
+//! queue and never accepts. It is one process with a thread for
 //! each connection, so that the thread which dies and the process which owned the socket differ.
 
 #![expect(clippy::print_stdout, reason = "the harness reads what this process did from its stdout")]
@@ -15,11 +16,20 @@ use std::time::Duration;
 fn main() -> io::Result<()> {
     let mut arguments = std::env::args().skip(1);
     let address = arguments.next().unwrap_or_default();
-    let unread = arguments.next().as_deref() == Some("--unread");
+    let (option, limit) = (arguments.next(), arguments.next());
+    let unread = option.as_deref() == Some("--unread");
+    let frozen = option.as_deref() == Some("--frozen");
     let listener = TcpListener::bind(&address)
         .map_err(|error| io::Error::new(error.kind(), format!("listen on {address:?}: {error}")))?;
+    if let Some(limit) = limit.and_then(|limit| limit.parse().ok()) {
+        // SAFETY: the descriptor is open; listen(2) once more changes the limit and nothing else.
+        unsafe { libc::listen(listener.as_raw_fd(), limit) };
+    }
     println!("listening");
     std::thread::spawn(obey_stdin);
+    while frozen {
+        std::thread::park();
+    }
     for stream in listener.incoming() {
         let stream = stream?;
         std::thread::spawn(move || if unread { close_unread(&stream) } else { serve(stream) });

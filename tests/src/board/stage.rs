@@ -297,6 +297,46 @@ impl Stage {
         })
     }
 
+    /// Waits until a connection on the upstream's side holds data that nobody has read.
+    ///
+    /// # Errors
+    /// When none does after 20 s.
+    pub fn wait_for_unread(&self) -> Result<()> {
+        let port = format!("sport = :{}", self.upstream.port());
+        self.wait_for_queue(self.net.upstream(), &port, "unread data", |waiting, _| waiting > 0)
+    }
+
+    /// Waits until the upstream's host has acknowledged all that the gateway has sent.
+    ///
+    /// # Errors
+    /// When it has not after 20 s.
+    pub fn wait_for_acknowledgement(&self) -> Result<()> {
+        let upstream = format!("dport = :{}", self.upstream.port());
+        self.wait_for_queue(self.net.gateway(), &upstream, "an acknowledgement", |_, unacked| unacked == 0)
+    }
+
+    /// The first two numbers of `ss`: bytes to be read, bytes to be acknowledged.
+    fn wait_for_queue(
+        &self,
+        namespace: &Namespace,
+        filter: &str,
+        what: &str,
+        wanted: impl Fn(u64, u64) -> bool,
+    ) -> Result<()> {
+        poll(&format!("{what} ({filter})"), Duration::from_secs(20), || {
+            let mut ss = namespace.command("ss").ok()?;
+            let output = ss.args(["-Htn", "state", "established", filter]).output().ok()?;
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            let mut lines = text.lines().map(|line| {
+                let mut words = line.split_whitespace().map(str::parse::<u64>);
+                Some((words.next()?.ok()?, words.next()?.ok()?))
+            });
+            lines
+                .any(|queues| queues.is_some_and(|(waiting, unacked)| wanted(waiting, unacked)))
+                .then_some(())
+        })
+    }
+
     /// What the gateway logged until now.
     pub fn gateway_log(&self) -> String {
         let mut text = self.nginx.as_ref().map_or_else(String::new, |n| n.error_log() + &n.access_log());
