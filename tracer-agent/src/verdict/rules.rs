@@ -30,11 +30,11 @@ const fn rule(name: &'static str, find: fn(&Story<'_>) -> Option<Finding>) -> Ru
 pub const RULES: &[Rule] = &[
     rule("no free local port", connect::no_local_port),
     rule("owner died while connecting", connect::owner_died),
+    rule("client had gone while connecting", connect::client_gone),
     rule("refused by a packet filter here", path::filter_refused),
     rule("refused by a RST", connect::refused),
     rule("refused by ICMP", path::refused_by_icmp),
     rule("unreachable", connect::unreachable),
-    rule("client had gone while connecting", connect::client_gone),
     rule("SYN dropped by a packet filter here", path::filter_silent),
     rule("SYNs found the accept queue full", path::queue_full),
     rule("SYNs unanswered", connect::unanswered),

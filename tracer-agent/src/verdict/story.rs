@@ -13,6 +13,9 @@ const SHORTEST_REQUEST: u32 = 27;
 /// An end this long after the last data hits an idle connection, not the middle of a response.
 const IDLE_MS: f64 = 1000.0;
 
+/// Nobody gives up connecting sooner: a round trip through one machine room takes as long.
+const SHORTEST_CONNECT_NS: u64 = 10_000_000;
+
 /// The evidence. Whatever is not known is None.
 #[derive(Clone, Debug)]
 pub struct Story<'a> {
@@ -152,6 +155,15 @@ impl Story<'_> {
     #[must_use]
     pub fn short_of_a_request(&self) -> bool {
         self.end.written_since_read.is_some_and(|bytes| bytes < SHORTEST_REQUEST)
+    }
+
+    /// connect(2) was given up before any timeout can have run out: it was told by ICMP while its owner still held the
+    /// socket, and took the error away before the socket was closed.
+    #[must_use]
+    pub fn gave_up_at_once(&self) -> bool {
+        let opened = self.end.opened_ns.unwrap_or(0);
+        let age_ns = self.end.ktime_ns.saturating_sub(opened);
+        self.connecting() && self.end.sk_err == 0 && self.end.retransmits == 0 && age_ns < SHORTEST_CONNECT_NS
     }
 
     /// A request was written after the peer's FIN had come: its owner took the connection for an open one.

@@ -46,7 +46,8 @@ pub fn refused(story: &Story<'_>) -> Option<Finding> {
 /// Proven if this host itself found nobody at the next hop; else a router, or a packet filter, said so by ICMP.
 pub fn unreachable(story: &Story<'_>) -> Option<Finding> {
     let finding = Finding::new(By::Network, Cause::HostUnreachable, Impact::ConnectFailed);
-    if !story.connecting() || matches!(story.end.sk_err, 0 | ETIMEDOUT) && !story.end.unresolved {
+    let silent = matches!(story.end.sk_err, 0 | ETIMEDOUT) && !story.gave_up_at_once();
+    if !story.connecting() || silent && !story.end.unresolved {
         return None;
     }
     Some(if story.end.unresolved { finding } else { finding.inferred(&[Cause::FirewallRejected]) })

@@ -2,6 +2,7 @@
 
 use super::healthy::LONGEST_GOODBYE;
 use super::learned;
+use super::path;
 use crate::event::errno::{ECONNABORTED, ETIMEDOUT};
 use crate::event::{Role, TcpState};
 use crate::table::SHORTEST_TIMEOUT_MS;
@@ -42,8 +43,11 @@ pub fn owner_died(story: &Story<'_>) -> Option<Finding> {
 /// The request was sent again and again, and no acknowledgement came.
 pub fn never_acknowledged(story: &Story<'_>) -> Option<Finding> {
     let lost = story.end.unacked > 0 && story.end.retransmits_since_read > 0;
+    // Where nothing at all was, the accept queue there may have dropped the end of the handshake.
+    let alternatives: &[Cause] =
+        if path::nothing_acknowledged(story.end) { &[Cause::AcceptQueueFull] } else { &[] };
     (pending_and_closed_here(story) && lost)
-        .then(|| Finding::new(By::Network, Cause::PacketsLost, Impact::RequestLost).inferred(&[]))
+        .then(|| Finding::new(By::Network, Cause::PacketsLost, Impact::RequestLost).inferred(alternatives))
 }
 
 pub fn client_gone(story: &Story<'_>) -> Option<Finding> {

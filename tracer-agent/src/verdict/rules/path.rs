@@ -10,7 +10,7 @@ use crate::verdict::{By, Cause, Impact, Story};
 /// A packet filter of this host dropped the SYN and answered it itself, by a RST or by ICMP.
 pub fn filter_refused(story: &Story<'_>) -> Option<Finding> {
     let end = story.end;
-    let answered = end.rst_received || !matches!(end.sk_err, 0 | ETIMEDOUT);
+    let answered = end.rst_received || !matches!(end.sk_err, 0 | ETIMEDOUT) || story.gave_up_at_once();
     let filtered = end.filtered_in_netns.is_some() && end.refused_in_netns.is_none();
     (story.connecting() && answered && filtered)
         .then(|| Finding::new(By::Firewall, Cause::FirewallRejected, Impact::ConnectFailed))
@@ -62,7 +62,7 @@ pub fn queue_dropped(story: &Story<'_>) -> Option<Finding> {
 }
 
 /// A request was written, and not one byte that this socket sent was ever acknowledged.
-fn nothing_acknowledged(end: &SocketEnd) -> bool {
+pub fn nothing_acknowledged(end: &SocketEnd) -> bool {
     end.pending && end.exchanges == 0 && end.unacked > 0 && u64::from(end.unacked) == end.bytes_sent
 }
 

@@ -1,6 +1,7 @@
 //! Ends that the peer made, while its process lives or is not to be seen.
 
 use super::learned;
+use super::path;
 use super::process::alive;
 use crate::event::Role;
 use crate::verdict::finding::Finding;
@@ -76,6 +77,9 @@ pub fn reset(story: &Story<'_>) -> Option<Finding> {
     Some(match story.other {
         Some(other) if other.linger0 => finding.culprit(other.actor.clone().map(alive)),
         _ if learned::died_together(story) => finding.inferred(DEATHS),
+        _ if path::nothing_acknowledged(story.end) => {
+            finding.inferred(&[BEHIND_A_RST, &[Cause::AcceptQueueFull]].concat())
+        }
         _ => finding.inferred(BEHIND_A_RST),
     })
 }

@@ -172,3 +172,12 @@ fn a_reset_that_neither_end_sent_was_forged() {
         Confidence::Inferred,
     );
 }
+
+#[test]
+fn who_gives_up_at_once_was_told_so() {
+    let at_once = SocketEnd { opened_ns: Some(100 * SECOND - 400_000), ..failed_connect(0) };
+    let verdict = one(std::slice::from_ref(&at_once));
+    check(&verdict, By::Network, Cause::HostUnreachable, Impact::ConnectFailed, Confidence::Inferred);
+    let filtered = one(&[SocketEnd { filtered_in_netns: Some(2), ..at_once }]);
+    check(&filtered, By::Firewall, Cause::FirewallRejected, Impact::ConnectFailed, Confidence::Proven);
+}
