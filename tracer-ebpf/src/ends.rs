@@ -18,7 +18,8 @@ const LONGEST_GOODBYE: u32 = 53;
 #[inline(always)]
 pub fn connect_failed(sk: &Sk, new_state: u8) {
     let (Some(mark), Some(tcp)) = (maps::mark(sk), sk.tcp()) else { return };
-    let err = connect_error(sk);
+    // SAFETY: storage of a live socket.
+    let err = connect_error(sk, unsafe { &*mark });
     connects::told(sk);
     let index = match err {
         ECONNREFUSED => outcome::REFUSED,
@@ -43,13 +44,13 @@ pub fn connect_failed(sk: &Sk, new_state: u8) {
     reported(sk, mark, queued);
 }
 
-/// What the socket says, or what ICMP said while its owner held it: then the error is kept as one that may pass, the
-/// SYN is tried again, and the owner may give up before the kernel does.
+/// What the socket says, or what ICMP said before: while its owner holds it, an error is kept as one that may pass,
+/// and an owner that asks for it takes it away.
 #[inline(always)]
-fn connect_error(sk: &Sk) -> u32 {
-    match sk.err() {
-        0 => sk.soft_err(),
-        err => err,
+fn connect_error(sk: &Sk, mark: &Mark) -> u32 {
+    match (sk.err(), sk.soft_err()) {
+        (0, 0) => mark.icmp_err,
+        (0, err) | (err, _) => err,
     }
 }
 

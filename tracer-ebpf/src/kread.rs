@@ -155,6 +155,18 @@ impl Sk {
         load!(self.0, sk_err_soft as u32)
     }
 
+    /// The error in the message that was queued last for its owner (`struct sock_exterr_skb`); 0 if there is none.
+    #[inline(always)]
+    pub fn queued_err(&self) -> u32 {
+        if offset!(sk_error_queue_last) == MISSING as usize || offset!(exterr_errno) == MISSING as usize {
+            return 0;
+        }
+        let last = load!(self.0, sk_error_queue_last as Raw);
+        let errno = last.wrapping_add(offset!(skb_cb)).wrapping_add(offset!(exterr_errno));
+        // SAFETY: the helper checks the address and fails for one that is not mapped.
+        unsafe { bpf_probe_read_kernel(errno.cast::<u32>()) }.unwrap_or(0)
+    }
+
     #[inline(always)]
     pub fn shutdown(&self) -> u8 {
         load!(self.0, sk_shutdown as u8)

@@ -1,7 +1,7 @@
 //! rstrace's kernel programs. One file for each family of hooks:
 //!
 //! * `state`: `inet_sock_set_state`, where every connection begins and ends (`ends`);
-//! * `resets`: `tcp_receive_reset`, `tcp_send_reset`;
+//! * `resets`: `tcp_receive_reset`, `tcp_send_reset`, `inet_sk_error_report`;
 //! * `notes`: what became of a socket's segments elsewhere on this host (RSTs that no connection sends, dropped packets);
 //! * `fins`: `tcp_fin`, where the kernel takes fentry or kprobes;
 //! * `reads`: `tcp_rcv_space_adjust`, which tells an answered request from one that waits;

@@ -27,6 +27,10 @@ pub struct Mark {
     pub phase: u32,
     /// Bits of `mark_flag`.
     pub flags: u32,
+    /// What ICMP said while it was connecting; 0: nothing.
+    pub icmp_err: u32,
+    /// Keeps the size a multiple of eight.
+    pub reserved: u32,
 }
 
 /// Bits of [`Mark::flags`].

@@ -80,6 +80,7 @@ members! {
     skc_flags: "sock_common"."skc_flags",
     sk_err: "sock"."sk_err",
     sk_err_soft: "sock"."sk_err_soft",
+    sk_error_queue_last: "sock"."sk_error_queue.prev" optional,
     sk_shutdown: "sock"."sk_shutdown",
     sk_ack_backlog: "sock"."sk_ack_backlog",
     sk_max_ack_backlog: "sock"."sk_max_ack_backlog",
@@ -119,6 +120,8 @@ members! {
     skb_head: "sk_buff"."head",
     skb_network_header: "sk_buff"."network_header",
     skb_sk: "sk_buff"."sk",
+    skb_cb: "sk_buff"."cb" optional,
+    exterr_errno: "sock_exterr_skb"."ee.ee_errno" optional,
     skb_dev: "sk_buff"."dev",
     dev_net: "net_device"."nd_net.net",
     // For the optional groups: a system call's number and arguments, as x86_64 keeps them; files; Unix sockets.

@@ -1,4 +1,4 @@
-//! RSTs: received, and sent by a connection. (Those that no connection sent are `notes`.)
+//! RSTs: received, and sent by a connection; and what ICMP says of a connect. (Those that no connection sent are `notes`.)
 
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
@@ -14,6 +14,8 @@ use crate::maps::{self, mark_flag};
 
 /// `RCV_SHUTDOWN` of include/net/sock.h.
 const RCV_SHUTDOWN: u8 = 1;
+/// Errors to users end before this (include/linux/errno.h).
+const LAST_ERRNO: u32 = 511;
 
 /// `tcp_receive_reset(sk)`, in `tcp_reset` (net/ipv4/tcp_input.c); since Linux 4.15.
 ///
@@ -98,4 +100,26 @@ fn queue_reset(sk: &Sk, state: u8, reason: u32, passive: bool) {
             }
         },
     );
+}
+
+/// `inet_sk_error_report(sk)`, in `sk_error_report` (net/core/sock.c); since Linux 5.14.
+///
+/// Sees every error that a socket is told. Only ICMP's to a connect are remembered: its owner may ask for the error,
+/// which takes it away, before it closes the socket. Where the owner holds the socket at that moment, the hook
+/// fires before the error is noted in it; but the message that carries it is in the queue already. An empty queue
+/// points to itself, and what is read then is no errno.
+#[btf_tracepoint(function = "inet_sk_error_report")]
+pub fn inet_sk_error_report(ctx: BtfTracePointContext) -> i32 {
+    let Some(sk) = Sk::new(ctx.arg(0)) else { return 0 };
+    if sk.state() != s::SYN_SENT || !sk.is_tcp() {
+        return 0;
+    }
+    let Some(mark) = maps::mark(&sk) else { return 0 };
+    let err = match (sk.err(), sk.queued_err()) {
+        (0, queued @ 1..=LAST_ERRNO) => queued,
+        (err, _) => err,
+    };
+    // SAFETY: storage of a live socket.
+    unsafe { (*mark).icmp_err = err };
+    0
 }

@@ -117,6 +117,8 @@ fn note_connection(sk: &Sk, tcp: &Tcp, state: u8, task: &Task) -> u32 {
             exchanges: 0,
             phase: phase::ANSWERED as u32,
             flags: mark_flag::PREEXISTING,
+            icmp_err: 0,
+            reserved: 0,
         };
         // It last received, and that was read: nothing is pending. Within one tick the order is not known.
         let answered = (tcp.lrcvtime().wrapping_sub(tcp.lsndtime()) as i32) > 0;

@@ -78,6 +78,8 @@ fn opened(sk: &Sk) {
         exchanges: 0,
         phase: phase::CONNECT as u32,
         flags: 0,
+        icmp_err: 0,
+        reserved: 0,
     };
     if sk.owned() {
         TaskRef::current().describe(&mut mark.owner);

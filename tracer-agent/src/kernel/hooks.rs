@@ -95,6 +95,14 @@ pub const HOOKS: &[Hook] = &[
         attachments: &[tp("tcp_receive_reset", "tcp_receive_reset")],
     },
     Hook {
+        name: "inet_sk_error_report",
+        groups: CORE,
+        required: false,
+        gives: "what ICMP says of a connect",
+        without: "a connect that ICMP rejects at once looks as if it had been given up",
+        attachments: &[tp("inet_sk_error_report", "inet_sk_error_report")],
+    },
+    Hook {
         name: "tcp_send_reset",
         groups: CORE,
         required: false,
