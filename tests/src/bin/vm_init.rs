@@ -7,6 +7,8 @@
 
 #![expect(clippy::print_stdout, reason = "the console is how the machine talks to the host")]
 
+#[path = "../vm/dns.rs"]
+mod dns;
 #[path = "../vm/expect.rs"]
 mod expect;
 #[path = "../vm/fault.rs"]

@@ -14,6 +14,7 @@ use rstrace_tests::process::run_within;
 use rstrace_tests::scenario::Scenario;
 use serde_json::{Value, json};
 
+use crate::dns;
 use crate::expect;
 use crate::fault::{Cast, Fault, Older};
 use crate::results::Results;
@@ -23,7 +24,7 @@ const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
 /// On an ordinary machine a verdict is there within 300 ms; this one emulates its processor. Should
 /// none come at all, the plan must still reach its end before the machine is given up.
-const VERDICT: Duration = Duration::from_secs(5);
+pub const VERDICT: Duration = Duration::from_secs(5);
 /// The agent's settle window is 200 ms: a second line of a connection would have come by then.
 const SETTLE: Duration = Duration::from_secs(2);
 
@@ -61,6 +62,7 @@ pub fn run(results: &mut Results) {
     if let Some(mut agent) = agent {
         watched(results, &mut agent, &mut address, older);
     }
+    dns::run(results);
     for how in ["fentry", "kprobe", "state"] {
         let address = address(V4);
         results.take(&format!("fin_by_{how}"), || fin_by(how, address));
