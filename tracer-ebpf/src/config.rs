@@ -22,6 +22,13 @@ pub mod group {
     pub const DNS: u32 = 1 << 2;
 }
 
+/// Where resolvers listen: port 53 (RFC 1035, 4.2.1), Consul's 8600, and what is customary where 53 is taken. What is
+/// sent to other ports is not looked at.
+#[must_use]
+pub const fn is_resolver_port(port: u16) -> bool {
+    matches!(port, 53 | 1053 | 5300 | 5353 | 8053 | 8600 | 10053)
+}
+
 /// Sizes of the kernel maps. Each is a bound that the agent shows on /metrics.
 pub mod limit {
     /// Upstreams counted apart; the next ones are counted under the all-zero key.

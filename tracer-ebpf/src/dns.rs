@@ -1,7 +1,7 @@
 //! Group `dns`: what a process asks of a resolver over UDP, and the header of what it gets back.
 //!
 //! Read of a payload are the twelve bytes of a DNS header and, of a query only, the name with its type and class;
-//! nothing of a message that goes elsewhere than to port 53, and nothing of an answer but its header. A socket is
+//! nothing of a message that goes elsewhere than to a resolver's port, and nothing of an answer but its header. A socket is
 //! known as one that asks once it has asked.
 //!
 //! The payload is read where the process keeps it, in the system call that sends or receives it (`user_message`).
@@ -12,6 +12,7 @@ use aya_ebpf::helpers::bpf_get_socket_cookie;
 use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_probe_read_user, bpf_sk_storage_get};
 use aya_ebpf::macros::{btf_map, btf_tracepoint, fexit};
 use aya_ebpf::programs::{BtfTracePointContext, FExitContext};
+use tracer_ebpf::config::is_resolver_port;
 use tracer_ebpf::wire::dns::{DnsAnswer, DnsQuery, flag};
 use tracer_ebpf::wire::{Tuple, kind};
 
@@ -20,8 +21,6 @@ use crate::maps::{self, owner_flag};
 use crate::user_message::{self, Message, read_user};
 use crate::{emit, globals};
 
-/// The port of resolvers (RFC 1035, 4.2.1).
-const DOMAIN: u16 = 53;
 /// QR and opcode in the second word of a header: zero in an ordinary query.
 const QR: u16 = 0x8000;
 const OPCODE: u16 = 0x7800;
@@ -104,7 +103,7 @@ fn sent(sk: &Sk, ret: i32) {
     }
     // A socket that is connected elsewhere is none of ours, and nothing of what it sends is read.
     let port = sk.peer_port();
-    if (port != 0 && port != DOMAIN) || globals::outside(|| sk.netns()) {
+    if (port != 0 && !is_resolver_port(port)) || globals::outside(|| sk.netns()) {
         return;
     }
     for index in 0..user_message::BATCH {
@@ -118,6 +117,10 @@ fn asked(sk: &Sk, message: &Message, ret: i32) {
     let mut tuple = Tuple::default();
     sk.tuple(sk.local_port(), &mut tuple);
     if tuple.peer_port == 0 && !named_peer(message, &mut tuple) {
+        return;
+    }
+    // A question to everybody (mDNS) wants no answer.
+    if is_multicast(&tuple.peer) {
         return;
     }
     let Some([id, bits, queries]) = read_user::<[u16; 3]>(message.buffer) else { return };
@@ -167,10 +170,10 @@ fn describe_asker(sk: &Sk, record: &mut DnsQuery) {
 #[inline(always)]
 fn named_peer(message: &Message, tuple: &mut Tuple) -> bool {
     let Some([family, port]) = read_user::<[u16; 2]>(message.name) else { return false };
-    if u16::from_be(port) != DOMAIN {
+    tuple.peer_port = u16::from_be(port);
+    if !is_resolver_port(tuple.peer_port) {
         return false;
     }
-    tuple.peer_port = DOMAIN;
     // Behind family and port: the address of IPv4; for IPv6 four bytes of flow label come first.
     match family {
         AF_INET => read_user(message.name + 4).map(|address| write_mapped(&mut tuple.peer, address)),
@@ -178,6 +181,12 @@ fn named_peer(message: &Message, tuple: &mut Tuple) -> bool {
         _ => None,
     }
     .is_some()
+}
+
+/// 224.0.0.0/4 as `::ffff:e0..ef…`, and ff00::/8.
+#[inline(always)]
+fn is_multicast(address: &[u8; 16]) -> bool {
+    address[0] == 0xff || (address[0] == 0 && address[10] == 0xff && address[12] >> 4 == 0xe)
 }
 
 /// Bytes of the first query's name with its last, empty label: only the lengths of the labels are looked at.

@@ -122,6 +122,13 @@ impl Lookups {
         }
     }
 
+    /// A process is gone: what it still waited for, nobody misses.
+    pub fn exited(&mut self, process: &Process) {
+        self.open.retain(|lookup| {
+            !lookup.owner().is(process) || !matches!(lookup.decisive().outcome, Outcome::Silence)
+        });
+    }
+
     /// A failed lookup that is due at `now`.
     pub fn settled(&mut self, now: u64) -> Option<Lookup> {
         let index = self.open.iter().position(|lookup| lookup.due_ns() <= now)?;

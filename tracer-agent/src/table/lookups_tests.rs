@@ -236,6 +236,19 @@ fn other_types_and_answers_to_nothing_are_passed_over() {
 }
 
 #[test]
+fn what_a_process_waited_for_goes_with_it() {
+    let mut lookups = Lookups::default();
+    lookups.asked(asked(0, "api.internal", QueryType::A, 1));
+    lookups.asked(asked(0, "gone.internal", QueryType::A, 2));
+    lookups.answered(&answer(1, 2, NXDOMAIN, 0));
+    let other = Process { tgid: 900, ..asked(0, "", QueryType::A, 0).owner };
+    lookups.asked(DnsQuery { cookie: 2, owner: other, ..asked(0, "api.internal", QueryType::A, 1) });
+    lookups.exited(&asked(0, "", QueryType::A, 0).owner);
+    let failed = [nxdomain("gone.internal"), ("api.internal".into(), Outcome::Silence, false)];
+    assert_eq!(told(&mut lookups, 60_000), failed);
+}
+
+#[test]
 fn a_full_table_gives_up_the_oldest_and_counts_it() {
     let mut lookups = Lookups::default();
     for n in 0..2000_u16 {

@@ -70,7 +70,10 @@ impl Tables {
             }
             Event::ResetSent(reset) => self.connections.reset(reset),
             Event::Listener(change) => self.listeners.changed(&change),
-            Event::ProcessExit(exit) => self.processes.exited(&exit),
+            Event::ProcessExit(exit) => {
+                self.lookups.exited(&exit.process);
+                self.processes.exited(&exit);
+            }
             Event::Signal(signal) => self.processes.signalled(&signal),
             Event::OomVictim(victim) => self.processes.chosen_by_oom(&victim),
             Event::ConnectError(error) => {

@@ -13,6 +13,7 @@ use crate::netns::Family;
 pub const CASES: &[Case] = &[
     Case::new("nxdomain", nxdomain),
     Case { family: Family::V6, ..Case::new("nxdomain_ipv6", nxdomain) },
+    Case::new("nxdomain_at_another_port", nxdomain_at_another_port),
     Case::new("nxdomain_on_each_request", nxdomain_on_each_request),
     Case::new("no_address", |stage| fails_at_once(stage, &[LOCAL, "--txt-record=api.internal,hello"])),
     Case::new("refused", |stage| fails_at_once(stage, &[])),
@@ -42,6 +43,10 @@ fn resolver(stage: &Stage) -> SocketAddr {
 }
 
 fn start_dnsmasq(stage: &mut Stage, options: &[&str]) -> Result<()> {
+    start_dnsmasq_at(stage, resolver(stage), options)
+}
+
+fn start_dnsmasq_at(stage: &mut Stage, at: SocketAddr, options: &[&str]) -> Result<()> {
     let mut dnsmasq = stage.net().upstream().command("dnsmasq")?;
     dnsmasq.args([
         "--keep-in-foreground",
@@ -51,9 +56,9 @@ fn start_dnsmasq(stage: &mut Stage, options: &[&str]) -> Result<()> {
         "--user=root",
     ]);
     dnsmasq.args(["--bind-interfaces", "--pid-file=", "--log-facility=-"]);
-    dnsmasq.arg(format!("--listen-address={}", stage.upstream().ip())).args(options);
+    dnsmasq.arg(format!("--listen-address={}", at.ip())).arg(format!("--port={}", at.port())).args(options);
     stage.start_program("dnsmasq", dnsmasq)?;
-    stage.wait_for_listener(resolver(stage))
+    stage.wait_for_listener(at)
 }
 
 /// The gateway resolves `api.internal` for each request, with these words after the resolvers' addresses.
@@ -73,6 +78,14 @@ fn fails_at_once(stage: &mut Stage, options: &[&str]) -> Result<()> {
 
 fn nxdomain(stage: &mut Stage) -> Result<()> {
     fails_at_once(stage, &[LOCAL])
+}
+
+/// Where 53 is taken; this is the port of Consul.
+fn nxdomain_at_another_port(stage: &mut Stage) -> Result<()> {
+    let at = SocketAddr::new(stage.upstream().ip(), 8600);
+    start_dnsmasq_at(stage, at, &[LOCAL])?;
+    start_nginx(stage, &at.to_string(), 30)?;
+    stage.demand("/ok", 502)
 }
 
 fn nxdomain_on_each_request(stage: &mut Stage) -> Result<()> {

@@ -1,20 +1,19 @@
 //! Names that did not resolve. One rule: the table has decided that it failed, here is how.
 
 use crate::event::errno::ECONNREFUSED;
+use tracer_ebpf::config::is_resolver_port;
+
 use crate::event::{Role, Target};
 use crate::table::{Lookup, Outcome, Query, Tables};
 use crate::verdict::finding::Finding;
 use crate::verdict::words::dns as words;
 use crate::verdict::{By, Cause, Connection, How, Impact, Verdict};
 
-/// The port of resolvers (RFC 1035, 4.2.1).
-const DOMAIN: u16 = 53;
-
 /// The verdict on a lookup that failed. None: whoever asked is a resolver itself, and asked for somebody else.
 pub fn judge(tables: &Tables, lookup: &Lookup) -> Option<Verdict> {
     let owner = lookup.owner();
     let owner_listens = tables.listeners().ports_of(owner);
-    if owner_listens.contains(&DOMAIN) {
+    if owner_listens.iter().any(|port| is_resolver_port(*port)) {
         return None;
     }
     let query = lookup.decisive();
