@@ -227,6 +227,7 @@ fn fill_end(record: &mut SocketEnd, sk: &Sk, tcp: &Tcp, old_state: u8, new_state
     record.lsnd_age = jiffies.wrapping_sub(tcp.lsndtime());
     record.lrcv_age = jiffies.wrapping_sub(tcp.lrcvtime());
     record.total_retrans = tcp.total_retrans();
+    record.timeouts = u32::from(tcp.timeouts());
     record.srtt_us = tcp.srtt_us();
     record.flags |= hinted(sk, new_state);
     if sk.lingers_zero() {

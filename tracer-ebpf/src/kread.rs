@@ -322,6 +322,11 @@ impl Tcp {
         // The kernel keeps it shifted left by 3.
         load!(self.0, srtt_us as u32) >> 3
     }
+    /// Retransmission timeouts since something was last acknowledged.
+    #[inline(always)]
+    pub fn timeouts(&self) -> u8 {
+        load!(self.0, icsk_retransmits as u8)
+    }
     #[inline(always)]
     pub fn total_retrans(&self) -> u32 {
         load!(self.0, total_retrans as u32)

@@ -89,6 +89,7 @@ members! {
     sk_protocol: "sock"."sk_protocol",
     sk_lock_owned: "sock"."sk_lock.owned",
     inet_sport: "inet_sock"."inet_sport",
+    icsk_retransmits: "inet_connection_sock"."icsk_retransmits",
     lrcvtime: "inet_connection_sock"."icsk_ack.lrcvtime",
     bytes_received: "tcp_sock"."bytes_received",
     bytes_acked: "tcp_sock"."bytes_acked",

@@ -207,6 +207,8 @@ pub struct SocketEnd {
     /// Jiffies since the last segment with data came in.
     pub lrcv_age: u32,
     pub total_retrans: u32,
+    /// Retransmission timeouts since something was last acknowledged.
+    pub timeouts: u32,
     /// `total_retrans` at the last read.
     pub retrans_mark: u32,
     pub srtt_us: u32,
@@ -223,8 +225,6 @@ pub struct SocketEnd {
     /// Jiffies without data after which this upstream closed kept connections, the last eight in any order;
     /// 0: none yet.
     pub idle_ages: [u32; IDLE_AGES],
-    /// Keeps the size a multiple of eight.
-    pub reserved: u32,
     pub old_state: u8,
     pub new_state: u8,
     pub role: u8,

@@ -124,6 +124,7 @@ fn socket_end(r: &wire::SocketEnd) -> Result<SocketEnd, DecodeError> {
         lsnd_age: r.lsnd_age,
         lrcv_age: r.lrcv_age,
         retransmits: r.total_retrans,
+        timeouts: r.timeouts,
         retransmits_since_read: r.total_retrans.wrapping_sub(r.retrans_mark),
         srtt_us: r.srtt_us,
         exchanges: r.exchanges,

@@ -137,6 +137,10 @@ pub struct SocketEnd {
     pub lsnd_age: u32,
     pub lrcv_age: u32,
     pub retransmits: u32,
+    /// Retransmission timeouts since something was last acknowledged: 0 while the peer takes its time and answers
+    /// probes.
+    #[serde(default)]
+    pub timeouts: u32,
     /// Retransmissions since the last read: if any, `lsnd_age` is no age of the request.
     pub retransmits_since_read: u32,
     pub srtt_us: u32,

@@ -63,6 +63,7 @@ pub struct Repetition {
     /// Of those alike.
     pub youngest_ms: f64,
     pub middle_ms: f64,
+    pub oldest_ms: f64,
     /// There are three or more, and no two are alike.
     pub scattered: bool,
 }
@@ -112,6 +113,7 @@ impl Ages {
             of: of.max(alike_count),
             youngest_ms: same.first()?.age_ms,
             middle_ms: same.get(same.len() / 2)?.age_ms,
+            oldest_ms: same.last()?.age_ms,
             scattered: of >= REPEATS
                 && alike_count == 1
                 && pairwise(&instants).all(|(a, b)| !alike(a.age_ms, b.age_ms)),
@@ -147,7 +149,7 @@ impl Closing {
             if client_left || !by_a_live_gateway(end) {
                 return None;
             }
-            match (end.unacked, end.retransmits_since_read) {
+            match (end.unacked, end.timeouts) {
                 (0, _) => (Wait::GatewayReading, request_age(end, idle_ms)?),
                 (_, 0) => (Wait::GatewaySending, idle_ms),
                 _ => return None,

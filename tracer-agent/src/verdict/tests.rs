@@ -86,6 +86,7 @@ fn leg() -> SocketEnd {
         lsnd_age: 300,
         lrcv_age: 300,
         retransmits: 0,
+        timeouts: 0,
         retransmits_since_read: 0,
         srtt_us: 180,
         exchanges: 0,

@@ -36,6 +36,7 @@ fn the_third_of_one_age_repeats() {
         of: 4,
         youngest_ms: 4000.0,
         middle_ms: 4004.0,
+        oldest_ms: 4100.0,
         scattered: false,
     };
     assert_eq!(third, expected);

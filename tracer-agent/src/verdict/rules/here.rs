@@ -40,12 +40,16 @@ pub fn owner_died(story: &Story<'_>) -> Option<Finding> {
     Some(Finding::new(By::Gateway, Cause::GatewayExited, Impact::RequestLost).culprit(Some(culprit)))
 }
 
-/// The request was sent again and again, and no acknowledgement came.
+/// The request was sent again and again, and no acknowledgement came: of none of it, or of none since the last
+/// timeout. (A peer that takes no more of a body acknowledges the probes of its window, and something may have been
+/// sent twice before.)
 pub fn never_acknowledged(story: &Story<'_>) -> Option<Finding> {
-    let lost = story.end.unacked > 0 && story.end.retransmits_since_read > 0;
+    let end = story.end;
+    let nothing = end.retransmits_since_read > 0 && end.written_since_read == Some(end.unacked);
+    let lost = end.unacked > 0 && (nothing || end.timeouts > 0);
     // Where nothing at all was, the accept queue there may have dropped the end of the handshake.
     let alternatives: &[Cause] =
-        if path::nothing_acknowledged(story.end) { &[Cause::AcceptQueueFull] } else { &[] };
+        if path::nothing_acknowledged(end) { &[Cause::AcceptQueueFull] } else { &[] };
     (pending_and_closed_here(story) && lost)
         .then(|| Finding::new(By::Network, Cause::PacketsLost, Impact::RequestLost).inferred(alternatives))
 }

@@ -48,10 +48,10 @@ pub fn no_timeout(story: &Story<'_>) -> Option<NoTimeout> {
     }
     let age = repetition.age_ms;
     let waited = story.slowest_answer_ms();
-    if repetition.scattered {
-        Some(NoTimeout::Scattered)
-    } else if waited > age && !alike(waited, age) && !is_whole(age) {
+    if waited > age && !alike(waited, age) && !is_whole(age) {
         Some(NoTimeout::WaitedLonger)
+    } else if repetition.scattered {
+        Some(NoTimeout::Scattered)
     } else {
         None
     }

@@ -94,6 +94,11 @@ fn a_request_that_nobody_acknowledged_is_lost_on_the_way() {
     let verdict = one(&[silent]);
     check(&verdict, By::Network, Cause::PacketsLost, Impact::RequestLost, Confidence::Inferred);
     assert_eq!(verdict.connection.since_request_ms, None, "retransmissions moved the clock");
+    let body = SocketEnd { unacked: 705_176, written_since_read: Some(827_212), ..closed_leg() };
+    let dead = one(&[SocketEnd { timeouts: 3, retransmits_since_read: 5, ..body.clone() }]);
+    assert_eq!(dead.cause, Cause::PacketsLost);
+    let slow = one(&[SocketEnd { retransmits_since_read: 1, ..body }]);
+    assert_eq!(slow.cause, Cause::GatewayTimeout, "the peer answers, and takes no more");
 }
 
 #[test]

@@ -53,8 +53,10 @@ pub fn upstream_timeout(story: &Story<'_>) -> String {
 /// The gateway's own timeout; None while it is not known to be one.
 pub fn gateway_timeout(story: &Story<'_>) -> Option<String> {
     let repetition = learned::gateway_repeats(story)?;
-    // A timer fires late and never early.
-    let age = repetition.youngest_ms;
+    // A timer fires late and never early. But the kernel goes on sending what is in its buffer, so that the last
+    // data is younger than the last write.
+    let sending = repetition.wait == Wait::GatewaySending;
+    let age = if sending { repetition.oldest_ms } else { repetition.youngest_ms };
     let age = if age >= 1000.0 { format!("{:.1} s", age / 1000.0) } else { format!("{age:.0} ms") };
     let doing = match repetition.wait {
         Wait::GatewayConnecting => "connected to",
@@ -134,7 +136,7 @@ pub fn died_together(story: &Story<'_>, finding: &Finding) -> Option<String> {
 pub fn evidence(story: &Story<'_>, finding: &Finding) -> Vec<String> {
     let mut facts = Vec::new();
     let repeated = match finding.cause {
-        Cause::UpstreamTimeout | Cause::GatewayClosed => story.repetition.as_ref(),
+        Cause::UpstreamTimeout => story.repetition.as_ref(),
         Cause::GatewayTimeout | Cause::GatewayConnectTimeout | Cause::ConnectTimeout => {
             learned::gateway_repeats(story)
         }
@@ -149,6 +151,13 @@ pub fn evidence(story: &Story<'_>, finding: &Finding) -> Vec<String> {
             answers(story)
         ));
     }
+    let other = story.repetition.as_ref().filter(|_| finding.cause == Cause::GatewayClosed);
+    facts.extend(learned::no_timeout(story).zip(other).map(|(why, r)| match why {
+        NoTimeout::Scattered => {
+            format!("the last {} ages at which the gateway gave up here all differ", r.of)
+        }
+        NoTimeout::WaitedLonger => format!("the gateway has waited here: {}", answers(story)),
+    }));
     if finding.cause == Cause::KeepaliveRace {
         facts.push(idle_closes(story));
     }
