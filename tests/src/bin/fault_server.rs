@@ -69,6 +69,10 @@ fn serve(mut stream: TcpStream) {
                 std::thread::park();
             },
             "fin" => return,
+            "fin-after" => {
+                std::thread::sleep(Duration::from_millis(number));
+                return;
+            }
             "reset" => return reset(stream),
             "partial-reset" => return reset_after_a_part(stream),
             "until-close" => {

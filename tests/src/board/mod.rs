@@ -6,6 +6,7 @@
 pub mod case;
 pub mod cases;
 pub mod expected;
+pub mod go;
 mod program;
 mod runner;
 mod stage;
