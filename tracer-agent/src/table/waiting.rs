@@ -15,7 +15,6 @@ pub const SETTLE_NS: u64 = 200_000_000;
 
 /// Something that gets one verdict at most.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "nearly all of them are sockets")]
 pub enum Ended {
     Socket(SocketEnd),
     /// A name that did not resolve. It has waited in a table of its own.
