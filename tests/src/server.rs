@@ -132,8 +132,8 @@ fn program() -> Result<PathBuf> {
     let test = std::env::current_exe()?;
     let folder = test.parent().context("the test's folder has a parent")?;
     // Beside this program, or beside the folder that holds the tests.
-    let places = [Some(folder), folder.parent()].into_iter().flatten().map(|folder| folder.join(COMM));
-    let program = places.filter(|program| program.exists()).last().unwrap_or_else(|| folder.join(COMM));
+    let mut places = [Some(folder), folder.parent()].into_iter().flatten().map(|folder| folder.join(COMM));
+    let program = places.rfind(|program| program.exists()).unwrap_or_else(|| folder.join(COMM));
     anyhow::ensure!(
         program.exists(),
         "{} is missing: cargo build -p rstrace-tests --bins",

@@ -27,8 +27,10 @@ fn main() -> io::Result<()> {
     }
     println!("listening");
     std::thread::spawn(obey_stdin);
-    while frozen {
-        std::thread::park();
+    if frozen {
+        loop {
+            std::thread::park();
+        }
     }
     for stream in listener.incoming() {
         let stream = stream?;
