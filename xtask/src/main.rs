@@ -9,6 +9,7 @@ mod lint;
 mod outcome;
 mod privilege;
 mod run;
+mod scenarios;
 mod setup;
 mod test;
 #[path = "../../tracer-agent/build/toolchain.rs"]
@@ -52,6 +53,7 @@ enum Verb {
     },
     /// Check formatting and lints, the kernel programs' included
     Lint,
+    Scenarios(scenarios::ScenarioArgs),
     Vm(vm::VmArgs),
 }
 
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
         Verb::Run { arguments } => run::run(&arguments),
         Verb::Test { filter } => test::run(filter.as_deref()).map(conclude),
         Verb::Lint => lint::run().map(conclude),
+        Verb::Scenarios(arguments) => scenarios::run(&arguments),
         Verb::Vm(arguments) => setup::run(false).and_then(|()| vm::run(&arguments)).map(conclude),
     };
     result.unwrap_or_else(|error| {

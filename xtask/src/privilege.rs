@@ -2,6 +2,7 @@
 
 use std::env;
 use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Result, bail};
@@ -28,6 +29,19 @@ pub fn as_root(program: impl AsRef<OsStr>) -> Result<Command> {
     }
     let mut command = Command::new("sudo");
     command.arg("env").args(env::vars_os().filter(|(name, _)| is_ours(name)).map(assignment)).arg(program);
+    Ok(command)
+}
+
+/// The same with further variables, which only this command gets.
+///
+/// # Errors
+/// When the user is not root and there is no sudo.
+pub fn as_root_with(program: impl AsRef<OsStr>, variables: &[(&str, PathBuf)]) -> Result<Command> {
+    let mut command = as_root("env")?;
+    for (name, value) in variables {
+        command.arg(assignment((name.into(), value.into())));
+    }
+    command.arg(program);
     Ok(command)
 }
 

@@ -1,5 +1,6 @@
 //! `scoreboard [--vantage host|gateway] [--json] [--jobs N] [FILTER]`: plays the cases of the scoreboard and prints a
-//! table, or one JSON object a line. Needs root. Exit code 1 if anything is wrong.
+//! table, or one JSON object a line. Needs root. Exit code 1 if anything is wrong. What failed, and how many, is said
+//! at the end as Rust's test harness says it, one test for each case and watcher.
 
 #![expect(clippy::print_stdout, reason = "the table is what it is for")]
 
@@ -33,17 +34,34 @@ fn play() -> Result<bool> {
         if as_json {
             println!("{}", object(outcome));
         }
-        if let Some(error) = &outcome.error {
-            let Outcome { group, case, vantage, .. } = outcome;
-            eprintln!("{group}/{case} ({}): WRONG: {error}\n", vantage.name());
-        }
     })?;
     if as_json {
         println!("{}", totals(&outcomes));
     } else {
         print_table(&outcomes);
     }
-    Ok(outcomes.iter().all(|outcome| outcome.error.is_none()))
+    Ok(say_what_failed(&outcomes, as_json))
+}
+
+fn say_what_failed(outcomes: &[Outcome], as_json: bool) -> bool {
+    let failed: Vec<_> =
+        outcomes.iter().filter_map(|outcome| Some((outcome, outcome.error.as_ref()?))).collect();
+    let name = |outcome: &Outcome| format!("{}/{} ({})", outcome.group, outcome.case, outcome.vantage.name());
+    for (outcome, _) in &failed {
+        eprintln!("test {} ... FAILED", name(outcome));
+    }
+    if !failed.is_empty() {
+        eprintln!("\nfailures:\n");
+    }
+    for (outcome, error) in &failed {
+        eprintln!("---- {} ----\n{error}\n", name(outcome));
+    }
+    if !as_json {
+        let passed = outcomes.len() - failed.len();
+        let verdict = if failed.is_empty() { "ok" } else { "FAILED" };
+        println!("\ntest result: {verdict}. {passed} passed; {} failed", failed.len());
+    }
+    failed.is_empty()
 }
 
 fn arguments() -> Result<(Options, bool)> {
@@ -109,6 +127,4 @@ fn print_table(outcomes: &[Outcome]) {
         let counts: Vec<_> = counts.iter().map(|(name, count)| format!("{name} {count}")).collect();
         println!("\n{key}: {}", counts.join(", "));
     }
-    let right = outcomes.iter().filter(|outcome| outcome.error.is_none()).count();
-    println!("\n{right} passed, {} failed", outcomes.len() - right);
 }

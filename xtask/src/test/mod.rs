@@ -16,13 +16,14 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use crate::outcome::Outcome;
-use crate::{layout, lint, privilege, run, setup};
+use crate::{layout, lint, privilege, run, scenarios as scoreboard, setup};
 use stage::{Report, Stage};
 
 const DEADLINE: Duration = Duration::from_secs(20 * 60);
 const KERNELS: [&str; 3] = ["5.10", "6.1", "sid"];
 const UNIT_PACKAGES: [&str; 3] = ["tracer-ebpf", "tracer-agent", "xtask"];
 const SCENARIOS: &str = "scenarios";
+const SCOREBOARD: &str = "scoreboard";
 
 /// Runs everything, or the tests whose names contain `filter`.
 ///
@@ -58,6 +59,7 @@ fn everything() -> Result<Vec<Report>> {
         let mut compile = layout::cargo();
         compile.args(["test", "--quiet", "--package", "rstrace-tests", "--no-run"]);
         let _ = compile.stderr(std::process::Stdio::null()).status();
+        let _ = scoreboard::build();
         match machines.join() {
             Ok(machines) => reports.extend(machines),
             Err(panic) => std::panic::resume_unwind(panic),
@@ -65,11 +67,13 @@ fn everything() -> Result<Vec<Report>> {
         reports
     });
     let built = reports.iter().any(|report| report.name == "build" && report.outcome.is_success());
-    reports.push(if built {
-        Stage::tests(SCENARIOS, scenarios(None)).run()
+    if built {
+        reports.push(Stage::tests(SCENARIOS, scenarios(None)).run());
+        reports.push(Stage::tests(SCOREBOARD, scoreboard::stage(&xtask)).run());
     } else {
-        Report::not_run(SCENARIOS, "there is no build to test")
-    });
+        let why = "there is no build to test";
+        reports.extend([SCENARIOS, SCOREBOARD].map(|name| Report::not_run(name, why)));
+    }
     Ok(reports)
 }
 
