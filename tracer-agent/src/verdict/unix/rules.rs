@@ -29,7 +29,7 @@ pub const RULES: &[Rule] = &[
     rule("process behind it ended", server_ended),
     rule("ended before anybody read", never_accepted),
     rule("request crossed an idle close", keepalive_race),
-    rule("closed with the request unread", closed_unread),
+    rule("closed with the request unread", reset),
     rule("closed without a response", closed),
     rule("reset in the middle of a response", reset_mid_response),
     rule("probe", probe),
@@ -49,7 +49,20 @@ const BEHIND_AN_END: &[Cause] = &[
     Cause::ProcessCrashed,
     Cause::ProcessKilled,
     Cause::OomKilled,
+    Cause::WorkerTimeout,
+    Cause::ServiceStopped,
     Cause::UpstreamTimeout,
+];
+
+/// The same of a reset.
+const BEHIND_A_RESET: &[Cause] = &[
+    Cause::ClosedUnreadData,
+    Cause::ProcessCrashed,
+    Cause::ProcessKilled,
+    Cause::OomKilled,
+    Cause::WorkerTimeout,
+    Cause::ServiceStopped,
+    Cause::NeverAccepted,
 ];
 
 fn closed_by_owner(story: &Story<'_>) -> bool {
@@ -136,14 +149,12 @@ fn keepalive_race(story: &Story<'_>) -> Option<Finding> {
     race.then(|| found(By::Upstream, Cause::KeepaliveRace).culprit(server(story)))
 }
 
-/// Only what is left unread makes the end of a Unix socket a reset.
-fn closed_unread(story: &Story<'_>) -> Option<Finding> {
-    (story.pending() && story.end.how == UnixHow::Reset).then(|| {
-        let finding = found(By::Upstream, Cause::ClosedUnreadData);
-        match server(story) {
-            Some(culprit) => finding.culprit(Some(culprit)),
-            None => finding.inferred(&[Cause::ProcessCrashed, Cause::ProcessKilled, Cause::NeverAccepted]),
-        }
+/// Only what is left unread makes the end of a Unix socket a reset: a server closed over it, died over it, or had not
+/// come to accept it.
+fn reset(story: &Story<'_>) -> Option<Finding> {
+    (story.pending() && story.end.how == UnixHow::Reset).then(|| match server(story) {
+        Some(culprit) => found(By::Upstream, Cause::ClosedUnreadData).culprit(Some(culprit)),
+        None => found(By::Upstream, Cause::ResetWithoutResponse).inferred(BEHIND_A_RESET),
     })
 }
 

@@ -54,6 +54,11 @@ pub fn summary(story: &Story<'_>, finding: &Finding) -> String {
         Cause::ClosedUnreadData => {
             format!("{owner} lost a request{old}: {server} closed unix:{path} without reading all of it")
         }
+        Cause::ResetWithoutResponse => {
+            format!(
+                "{owner} lost a request{old}: unix:{path} was closed over unread data, as a dying process leaves it"
+            )
+        }
         Cause::ClosedWithoutResponse => {
             format!("{owner} lost a request: {server} closed unix:{path} without an answer{after}")
         }
