@@ -76,6 +76,36 @@ fn a_server_that_died_is_the_cause() {
 }
 
 #[test]
+fn a_worker_that_its_master_ended_was_too_slow_or_the_service_was_told_to_stop() {
+    let shell = process(99, "bash");
+    let master = process(4000, "php-fpm");
+    let worker = Process { parent_tgid: 4000, ..worker() };
+    let dead = |number| {
+        let process = Process { exit: Some(signalled(number)), ..worker.clone() };
+        Event::ProcessExit(ProcessExit { ktime_ns: 100 * SECOND - 1000, process })
+    };
+    let lost = || end(UnixHow::Reset, connection(Some(worker.clone())));
+    // php-fpm's worker raises the signal again in its own handler.
+    let by_master = || vec![signal(&worker, &master, 15), signal(&worker, &worker, 15), dead(15), lost()];
+    let told_to_stop = |number| {
+        let mut events = vec![signal(&master, &shell, number)];
+        events.extend(by_master());
+        events
+    };
+    let cases = [
+        (by_master(), Cause::WorkerTimeout),
+        (told_to_stop(15), Cause::ServiceStopped),
+        (told_to_stop(12), Cause::ServiceStopped),
+        (vec![signal(&worker, &shell, 15), dead(15), lost()], Cause::ServiceStopped),
+        (vec![signal(&worker, &shell, 9), dead(9), lost()], Cause::ProcessKilled),
+    ];
+    for (events, cause) in cases {
+        let verdict = told(events);
+        check(&verdict, By::Upstream, cause, Impact::RequestLost, Confidence::Proven);
+    }
+}
+
+#[test]
 fn a_server_that_closed_while_it_lived_is_not_excused_by_its_later_end() {
     let code = Exit { code: Some(0), signal: None, oom: false };
     let closed = UnixConnection { server_closed: true, ..served() };

@@ -1,7 +1,7 @@
 //! The rules for Unix sockets: one ordered list, the first that matches wins.
 
 use super::Story;
-use crate::event::{Exit, Process, UnixHow};
+use crate::event::{Process, UnixHow};
 use crate::verdict::finding::Finding;
 use crate::verdict::{By, Cause, Culprit, Impact};
 
@@ -114,21 +114,12 @@ fn closed_here(story: &Story<'_>) -> Option<Finding> {
 
 /// The process that served it had ended, and had not closed it before.
 fn server_ended(story: &Story<'_>) -> Option<Finding> {
-    let exit = story.server_exit.filter(|_| story.left())?;
+    let (cause, culprit) = story.server_death.clone().filter(|_| story.left())?;
     let impact = match story.end.how {
         _ if story.pending() => Impact::RequestLost,
         UnixHow::Reset if story.end.connection.bytes_received > 0 => Impact::ResponseTruncated,
         _ => return None,
     };
-    let killed_by = if exit.oom { None } else { story.server_killer().cloned() };
-    let cause = match (exit, &killed_by) {
-        (Exit { oom: true, .. }, _) => Cause::OomKilled,
-        (Exit { signal: None, .. }, _) => Cause::ProcessExited,
-        (_, Some(_)) => Cause::ProcessKilled,
-        (_, None) => Cause::ProcessCrashed,
-    };
-    let process = story.end.connection.server.clone()?;
-    let culprit = Culprit { process, exit: Some(exit), killed_by };
     Some(Finding::new(By::Upstream, cause, impact).culprit(Some(culprit)))
 }
 

@@ -2,14 +2,14 @@
 
 use crate::event::{Exit, Process, UnixEnd, UnixHow};
 use crate::table::{ClientLeft, Signalled, Tables};
+use crate::verdict::{Cause, Culprit, death};
 
 /// The evidence. Whatever is not known is None.
 #[derive(Clone, Debug)]
 pub struct Story<'a> {
     pub end: &'a UnixEnd,
-    /// How the process that served ended, if it did and had not closed before.
-    pub server_exit: Option<Exit>,
-    pub server_signals: &'a [Signalled],
+    /// Why the process that served ended, if it did and had not closed before.
+    pub server_death: Option<(Cause, Culprit)>,
     pub owner_exit: Option<Exit>,
     pub owner_signals: &'a [Signalled],
     pub client_left: Option<ClientLeft>,
@@ -25,10 +25,14 @@ impl<'a> Story<'a> {
         let sent_ns = connection.sent_ns.unwrap_or(end.ktime_ns);
         Self {
             end,
-            server_exit: server
-                .filter(|_| !connection.server_closed)
-                .and_then(|process| processes.exit_of(process)),
-            server_signals: server.map_or(&[], |process| processes.signals_to(process)),
+            server_death: server.filter(|_| !connection.server_closed).and_then(|server| {
+                let exit = processes.exit_of(server)?;
+                let serves = |parent: &Process| {
+                    // A worker keeps its master's name until it takes one of its own.
+                    connection.listener_tgid == Some(parent.tgid) || parent.comm == server.comm
+                };
+                Some(death::of(processes, server.clone(), exit, serves))
+            }),
             owner_exit: owner.and_then(|process| processes.exit_of(process)),
             owner_signals: owner.map_or(&[], |process| processes.signals_to(process)),
             client_left: owner
@@ -67,12 +71,7 @@ impl Story<'_> {
         Some(self.ms_since(sent_ns))
     }
 
-    /// Another process that sent the signal which ended the server.
-    pub fn server_killer(&self) -> Option<&Process> {
-        killer(self.server_exit, self.server_signals, self.end.connection.server.as_ref()?)
-    }
-
-    /// The same for the owner.
+    /// Another process that sent the signal which ended the owner.
     pub fn owner_killer(&self) -> Option<&Process> {
         killer(self.owner_exit, self.owner_signals, self.end.connection.owner.as_ref()?)
     }

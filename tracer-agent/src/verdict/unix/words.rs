@@ -47,6 +47,14 @@ pub fn summary(story: &Story<'_>, finding: &Finding) -> String {
             format!("{owner} lost a request{old}: {server} was killed ({exit}){}", killer(culprit))
         }
         Cause::ProcessExited => format!("{owner} lost a request{old}: {server} exited ({exit})"),
+        Cause::WorkerTimeout => format!(
+            "{owner} lost a request{old}: its master{} ended {server}, which had worked on it for too long ({exit})",
+            culprit.and_then(|c| c.killed_by.as_ref()).map_or_else(String::new, |k| format!(" {}", named(k)))
+        ),
+        Cause::ServiceStopped => format!(
+            "{owner} lost a request{old}: {server} was told to stop or to reload with it in flight ({exit}{})",
+            killer(culprit)
+        ),
         Cause::KeepaliveRace => format!(
             "{server} closed the idle connection of {owner} to unix:{path} while the next request was on its way: \
              keep idle connections for less"
