@@ -40,7 +40,11 @@ fn socket(stage: &Stage) -> PathBuf {
 fn start_fpm(stage: &mut Stage, workers: u32, further: &str) -> Result<()> {
     let path = socket(stage);
     stage.write("ok.php", "<?php echo 'hello';")?;
-    stage.write("sleep.php", "<?php usleep(intval($_GET['ms']) * 1000); echo 'slept';")?;
+    // A signal ends a sleep early.
+    let sleep = "<?php $end = microtime(true) + $_GET['ms'] / 1000;\n\
+                 while (($left = $end - microtime(true)) > 0) usleep(intval($left * 1e6) + 1);\n\
+                 echo 'slept';";
+    stage.write("sleep.php", sleep)?;
     stage.write("segv.php", "<?php posix_kill(getmypid(), 11); sleep(9);")?;
     let configuration = format!(
         "[global]\nerror_log = /dev/stderr\ndaemonize = no\n\
