@@ -126,6 +126,11 @@ impl Nginx {
         self.address
     }
 
+    /// The master.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
     /// The processes that may own an upstream connection.
     pub fn worker_pids(&self) -> &[u32] {
         &self.workers

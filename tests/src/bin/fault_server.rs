@@ -3,10 +3,13 @@
 //! `fault_server ADDR:PORT [--unread | --frozen LIMIT]` prints `listening` and then one line for each request read.
 //! A line `exit N` on its standard input ends it with code N. With `--unread` it closes each
 //! connection once a request has arrived and does not read it; with `--frozen` it listens with that limit of its accept
-//! queue and never accepts. It is one process with a thread for
+//! queue and never accepts; with `--echo` it is no HTTP server and gives everything back. It is one process with a thread for
 //! each connection, so that the thread which dies and the process which owned the socket differ.
 
 #![expect(clippy::print_stdout, reason = "the harness reads what this process did from its stdout")]
+
+#[path = "fault_server/answers.rs"]
+mod answers;
 
 use std::io::{self, BufRead, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -18,6 +21,7 @@ fn main() -> io::Result<()> {
     let address = arguments.next().unwrap_or_default();
     let (option, limit) = (arguments.next(), arguments.next());
     let unread = option.as_deref() == Some("--unread");
+    let echo = option.as_deref() == Some("--echo");
     let frozen = option.as_deref() == Some("--frozen");
     let listener = TcpListener::bind(&address)
         .map_err(|error| io::Error::new(error.kind(), format!("listen on {address:?}: {error}")))?;
@@ -34,7 +38,11 @@ fn main() -> io::Result<()> {
     }
     for stream in listener.incoming() {
         let stream = stream?;
-        std::thread::spawn(move || if unread { close_unread(&stream) } else { serve(stream) });
+        std::thread::spawn(move || match () {
+            () if unread => close_unread(&stream),
+            () if echo => answers::echo(stream),
+            () => serve(stream),
+        });
     }
     Ok(())
 }
@@ -57,7 +65,7 @@ fn close_unread(stream: &TcpStream) {
 
 /// Serves requests on one connection until a fault or the peer ends it.
 fn serve(mut stream: TcpStream) {
-    while let Ok(Some(path)) = read_request(&mut stream) {
+    while let Ok(Some((path, body))) = read_request(&mut stream) {
         println!("{path}");
         let asked = path.trim_start_matches('/').split('?').next().unwrap_or_default();
         let (name, argument) = asked.split_once('/').unwrap_or((asked, ""));
@@ -76,7 +84,14 @@ fn serve(mut stream: TcpStream) {
                 return;
             }
             "reset" => return reset(stream),
-            "partial-reset" => return reset_after_a_part(stream),
+            "partial-reset" => {
+                answers::part(&mut stream);
+                return reset(stream);
+            }
+            "partial-segv" => {
+                answers::part(&mut stream);
+                segfault();
+            }
             "until-close" => {
                 let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhello\n");
                 return;
@@ -86,24 +101,33 @@ fn serve(mut stream: TcpStream) {
             "idle" => drop(stream.set_read_timeout(Some(Duration::from_millis(number)))),
             _ => {}
         }
+        match answers::give(&mut stream, name, number, body) {
+            Some(answers::Then::Serve) => continue,
+            Some(answers::Then::Close) => return,
+            None => {}
+        }
         if stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nhello\n").is_err() {
             return;
         }
     }
 }
 
-/// Reads up to the end of the header; gives the path, or `None` when the peer closed.
-fn read_request(stream: &mut TcpStream) -> io::Result<Option<String>> {
-    let mut header = Vec::new();
+/// Reads up to the end of the header; gives the path and how much of the body came along, or `None` when the peer
+/// closed.
+fn read_request(stream: &mut TcpStream) -> io::Result<Option<(String, u64)>> {
+    let mut read = Vec::new();
     let mut buffer = [0_u8; 4096];
-    while !header.windows(4).any(|window| window == b"\r\n\r\n") {
+    loop {
         match stream.read(&mut buffer)? {
             0 => return Ok(None),
-            count => header.extend_from_slice(&buffer[..count]),
+            count => read.extend_from_slice(&buffer[..count]),
+        }
+        if let Some(end) = read.windows(4).position(|window| window == b"\r\n\r\n") {
+            let body = u64::try_from(read.len() - end - 4).unwrap_or(0);
+            let text = String::from_utf8_lossy(&read[..end]);
+            return Ok(text.split_whitespace().nth(1).map(|path| (path.to_owned(), body)));
         }
     }
-    let text = String::from_utf8_lossy(&header);
-    Ok(text.split_whitespace().nth(1).map(str::to_owned))
 }
 
 /// A fault by the processor, not a signal that somebody sent: a write to a page that forbids it.
@@ -142,12 +166,4 @@ fn reset(stream: TcpStream) {
         libc::setsockopt(stream.as_raw_fd(), libc::SOL_SOCKET, libc::SO_LINGER, value, size);
     }
     drop(stream);
-}
-
-fn reset_after_a_part(mut stream: TcpStream) {
-    let head = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n";
-    let _ = stream.write_all(head).and_then(|()| stream.write_all(&[b'x'; 2000]));
-    // A RST throws away what the reader has not read yet: leave the gateway the time to read it.
-    std::thread::sleep(Duration::from_millis(100));
-    reset(stream);
 }

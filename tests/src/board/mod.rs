@@ -5,6 +5,7 @@
 
 pub mod case;
 pub mod cases;
+pub mod dial;
 pub mod expected;
 pub mod go;
 mod program;

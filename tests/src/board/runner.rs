@@ -84,7 +84,9 @@ pub fn run(options: &Options, mut done: impl FnMut(&Outcome)) -> Result<Vec<Outc
         for all in receiver {
             for outcome in all {
                 done(&outcome);
-                let place = plays.iter().position(|play| play.case.name == outcome.case);
+                let place = plays
+                    .iter()
+                    .position(|play| (play.group, play.case.name) == (outcome.group, outcome.case));
                 outcomes.insert((place, outcome.vantage == Vantage::Gateway), outcome);
             }
         }
