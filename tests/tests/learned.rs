@@ -1,0 +1,35 @@
+//! What is learned of an upstream, on /metrics. An idle time of 2 s leaves 60 ms for a machine that is busy.
+
+use std::time::Duration;
+
+use rstrace_tests::netns::{Family, Link};
+use rstrace_tests::nginx::GatewayOptions;
+use rstrace_tests::process::poll;
+use rstrace_tests::scene::{Plan, play};
+
+#[test]
+fn the_idle_limit_of_an_upstream_is_known_after_three_closes() {
+    let gateway = GatewayOptions { keepalive: true, ..GatewayOptions::default() };
+    let played = play(Link::Veth, Family::V4, &Plan { gateway, ..Plan::default() }, |scene| {
+        let upstream = scene.upstream();
+        let limit = [("upstream", upstream.as_str())];
+        for closes in 1..=3 {
+            let known =
+                scene.agent()?.scrape()?.matching("rstrace_upstream_idle_limit_seconds", &limit).count();
+            assert_eq!(known, 0, "after {} closes", closes - 1);
+            scene.demand("/idle/2000", 200)?;
+            let fins = [limit[0], ("direction", "received"), ("phase", "answered")];
+            poll("the idle close", Duration::from_secs(10), || {
+                let scrape = scene.agent().and_then(|agent| agent.scrape()).ok()?;
+                (scrape.sum("rstrace_upstream_fins_total", &fins) == f64::from(closes)).then_some(())
+            })?;
+        }
+        let seconds = scene.agent()?.scrape()?.sum("rstrace_upstream_idle_limit_seconds", &limit);
+        // The kernel's own times are in ticks, of 10 ms at most.
+        assert!((1.97..2.3).contains(&seconds), "{seconds}");
+        scene.expect_silence()
+    });
+    if let Err(error) = played {
+        panic!("{error:#}");
+    }
+}
