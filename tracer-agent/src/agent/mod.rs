@@ -244,6 +244,7 @@ fn header(host: &Host, hz: u32, vantage: Option<u32>) -> Header {
         ktime_ns: clock::monotonic_ns(),
         clock_offset_ns: clock::wall_offset_ns(),
         hz,
+        suspended_ns: clock::suspended_ns(),
         vantage,
         reset_reasons: host.reset_reasons().iter().map(|(number, name)| (name.clone(), *number)).collect(),
         hooks: host.hooks(),

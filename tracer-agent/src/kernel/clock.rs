@@ -9,6 +9,16 @@ pub fn monotonic_ns() -> u64 {
     u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
 }
 
+/// How long the host has slept since it was booted, nanoseconds: `CLOCK_BOOTTIME`, in which the start of a process is
+/// told, minus the monotonic clock.
+#[must_use]
+pub fn suspended_ns() -> u64 {
+    let boot = clock_gettime(ClockId::Boottime);
+    let boot_ns =
+        u64::try_from(boot.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(boot.tv_nsec).unwrap_or(0);
+    boot_ns.saturating_sub(monotonic_ns())
+}
+
 /// Wall clock minus monotonic clock, nanoseconds. Moves when the wall clock is stepped.
 #[must_use]
 pub fn wall_offset_ns() -> i64 {

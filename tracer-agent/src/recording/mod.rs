@@ -44,6 +44,9 @@ pub struct Header {
     pub clock_offset_ns: i64,
     /// Jiffies in a second.
     pub hz: u32,
+    /// `CLOCK_BOOTTIME` minus `CLOCK_MONOTONIC` at the start, nanoseconds.
+    #[serde(default)]
+    pub suspended_ns: u64,
     /// Inode number of the one network namespace that was looked at.
     pub vantage: Option<u32>,
     /// Numbers of the kernel's `enum sk_rst_reason`, by name.
@@ -101,7 +104,7 @@ struct Answers(HashMap<Question, Option<String>>);
 impl Header {
     #[must_use]
     pub fn settings(&self) -> Settings {
-        Settings { hz: self.hz, vantage: self.vantage.is_some() }
+        Settings { hz: self.hz, vantage: self.vantage.is_some(), suspended_ns: self.suspended_ns }
     }
 
     #[must_use]

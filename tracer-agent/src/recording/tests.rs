@@ -23,6 +23,7 @@ fn header() -> Header {
         ktime_ns: START,
         clock_offset_ns: 1_795_176_186_000_000_000,
         hz: 250,
+        suspended_ns: 0,
         vantage: None,
         reset_reasons: BTreeMap::from([("NO_SOCKET".to_owned(), 3)]),
         hooks: vec![HookView { hook: "tcp_send_reset".to_owned(), how: None, attached: false }],

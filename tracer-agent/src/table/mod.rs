@@ -25,7 +25,7 @@ pub use connects::Connects;
 pub use legs::{ClientLeft, Legs};
 pub use listeners::{LastListener, Listeners, Queue};
 pub use lookups::{Lookup, Lookups, NXDOMAIN, Outcome, PATIENCE_NS, Query};
-pub use processes::{Processes, Signalled};
+pub use processes::{Exited, Processes, Signalled};
 pub use questions::{Question, Questions};
 pub use tables::{Settings, Tables};
 pub use unix_paths::{LastServer, UnixPaths};

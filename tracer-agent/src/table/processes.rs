@@ -8,6 +8,7 @@ const CAPACITY: usize = 4096;
 const TTL_NS: u64 = 600 * 1_000_000_000;
 /// Signals remembered of one process: a stop is often TERM, then KILL.
 const SIGNALS: usize = 4;
+const KILL: u32 = 9;
 
 /// A signal that reached a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +18,16 @@ pub struct Signalled {
     pub sender: Option<Process>,
     /// The kernel raised it itself.
     pub by_kernel: bool,
+    /// The sender was the parent of the process then.
+    pub by_parent: bool,
+}
+
+/// How a process ended, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exited {
+    pub exit: Exit,
+    /// `CLOCK_MONOTONIC` nanoseconds.
+    pub ktime_ns: u64,
 }
 
 /// A process by what does not wrap.
@@ -24,7 +35,7 @@ type Key = (u32, u64);
 
 #[derive(Clone, Debug, Default)]
 struct Known {
-    exit: Option<Exit>,
+    exited: Option<Exited>,
     signals: Vec<Signalled>,
     oom: bool,
 }
@@ -41,9 +52,23 @@ impl Default for Processes {
     }
 }
 
+impl Signalled {
+    /// The other process that did this to `target`; None: the kernel, itself, or not to be known. The first process
+    /// of a pid namespace takes all others of it along when it ends, and there the kernel sends the KILL for it.
+    #[must_use]
+    pub fn sent_by_another(&self, target: &Process) -> Option<&Process> {
+        let sender = self.sender.as_ref().filter(|sender| !sender.is(target))?;
+        let takes_along = self.signal == KILL && sender.exit.is_some();
+        (!self.by_kernel || takes_along).then_some(sender)
+    }
+}
+
 impl Processes {
     pub fn exited(&mut self, event: &ProcessExit) {
-        self.change(&event.process, event.ktime_ns, |known| known.exit = event.process.exit);
+        let ktime_ns = event.ktime_ns;
+        self.change(&event.process, ktime_ns, |known| {
+            known.exited = event.process.exit.map(|exit| Exited { exit, ktime_ns });
+        });
     }
 
     pub fn signalled(&mut self, event: &SignalSent) {
@@ -56,6 +81,7 @@ impl Processes {
                 signal: event.signal,
                 sender: event.sender.clone(),
                 by_kernel: event.by_kernel,
+                by_parent: event.sender.as_ref().is_some_and(|s| s.tgid == event.target.parent_tgid),
             });
         });
     }
@@ -68,9 +94,15 @@ impl Processes {
     #[must_use]
     pub fn exit_of(&self, process: &Process) -> Option<Exit> {
         let known = self.known.get(&key(process));
-        let mut exit = process.exit.or_else(|| known.and_then(|k| k.exit))?;
+        let mut exit = process.exit.or_else(|| known.and_then(|k| k.exited).map(|exited| exited.exit))?;
         exit.oom |= exit.signal.is_some() && known.is_some_and(|k| k.oom);
         Some(exit)
+    }
+
+    /// The same with its time, if its exit was seen.
+    #[must_use]
+    pub fn exited_of(&self, process: &Process) -> Option<Exited> {
+        self.known.get(&key(process)).and_then(|known| known.exited)
     }
 
     /// Signals that reached a process, oldest first.

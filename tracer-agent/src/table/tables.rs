@@ -23,6 +23,9 @@ pub struct Settings {
     pub hz: u32,
     /// Only one namespace is looked at: nothing else on this host may serve as proof.
     pub vantage: bool,
+    /// `CLOCK_BOOTTIME`, in which processes are started, minus `CLOCK_MONOTONIC`, nanoseconds: how long the host had
+    /// slept when the agent started. A sleep after that is not counted.
+    pub suspended_ns: u64,
 }
 
 /// The state of the core.

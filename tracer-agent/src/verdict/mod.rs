@@ -8,7 +8,7 @@ mod cause;
 mod causes_doc;
 mod causes_page;
 mod connect_error;
-mod death;
+mod fate;
 mod finding;
 mod rules;
 mod signal;

@@ -1,6 +1,7 @@
 //! All that is known around one ended connection, and the questions that rules ask of it.
 
 use super::Impact;
+use super::fate::{Ending, Fate};
 use crate::event::{Exit, Process, ResetSent, Role, SocketEnd, TcpState};
 use crate::table::{
     Burst, ClientLeft, LastListener, Processes, Queue, Repetition, Signalled, Tables, idle_limit,
@@ -28,6 +29,8 @@ pub struct Story<'a> {
     /// How the process behind the accepted end ended, and the signals that reached it.
     pub upstream_exit: Option<Exit>,
     pub upstream_signals: &'a [Signalled],
+    /// Why that process let go of the connection.
+    pub fate: Option<Fate<'a>>,
     /// The same of the process that closed this end.
     pub owner_exit: Option<Exit>,
     pub owner_signals: &'a [Signalled],
@@ -71,6 +74,7 @@ impl<'a> Story<'a> {
             reset: connections.reset_of(end),
             other_reset: other.and_then(|o| connections.reset_of(o)),
             upstream_exit: upstream.and_then(|process| dying(processes, process)),
+            fate: other.or((end.role == Role::Server).then_some(end)).and_then(|end| fate(tables, end)),
             upstream_signals: upstream.map_or(&[], |process| processes.signals_to(process)),
             owner_exit: owner.and_then(|process| dying(processes, process)),
             owner_signals: owner.map_or(&[], |process| processes.signals_to(process)),
@@ -184,6 +188,12 @@ impl Story<'_> {
         self.ms(self.end.lsnd_age.min(self.end.lrcv_age))
     }
 
+    /// What made the process at the accepted end let go.
+    #[must_use]
+    pub fn ending(&self) -> Option<Ending<'_>> {
+        self.fate.as_ref().and_then(Fate::ending)
+    }
+
     /// The last signal that can have ended the process at the accepted end, sent by another process.
     #[must_use]
     pub fn upstream_killer(&self) -> Option<&Process> {
@@ -201,6 +211,14 @@ impl Story<'_> {
 /// How a process ended, if it was dying when it closed the socket; an exit after that explains nothing.
 fn dying(processes: &Processes, process: &Process) -> Option<Exit> {
     process.exit.and_then(|_| processes.exit_of(process))
+}
+
+fn fate<'a>(tables: &'a Tables, accepted: &'a SocketEnd) -> Option<Fate<'a>> {
+    let process = accepted.actor.as_ref()?;
+    let serves = |process: &Process| {
+        tables.listeners().is_held_by(accepted.tuple.local, accepted.tuple.netns, process)
+    };
+    Some(Fate::gather(tables, process, accepted.ktime_ns, process.exit.is_some(), serves))
 }
 
 fn killer<'a>(exit: Option<Exit>, signals: &'a [Signalled], victim: &Process) -> Option<&'a Process> {

@@ -8,6 +8,7 @@ mod dns;
 mod here;
 mod learned;
 mod path;
+mod process;
 mod unix;
 mod upstream;
 
@@ -133,7 +134,7 @@ fn closed_leg() -> SocketEnd {
 }
 
 fn tables(vantage: bool) -> Tables {
-    Tables::new(Settings { hz: 250, vantage })
+    Tables::new(Settings { hz: 250, vantage, suspended_ns: 0 })
 }
 
 /// Plays events and returns the verdicts, all that had to wait included.

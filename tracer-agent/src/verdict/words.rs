@@ -4,6 +4,7 @@
 
 pub(super) mod dns;
 mod learned;
+mod stop;
 
 use super::finding::Finding;
 use super::{By, Cause, Culprit, Impact, Story, signal_name};
@@ -164,6 +165,9 @@ fn upstream_summary(story: &Story<'_>, finding: &Finding) -> String {
             "{owner} lost a request{age}: {culprit_name} exited by itself ({})",
             exit.map_or_else(|| "status unknown".into(), exit_words)
         ),
+        Cause::WorkerTimeout | Cause::ServiceStopped => {
+            format!("{owner} lost a request{age}: {culprit_name} {}", stop::told(story, finding))
+        }
         Cause::NeverAccepted => {
             format!(
                 "{owner} lost a request{age}: {culprit_name} closed its listener before it had accepted the connection"
@@ -201,8 +205,9 @@ fn upstream_summary(story: &Story<'_>, finding: &Finding) -> String {
             )
         }
         Cause::ClosedWithoutResponse if finding.alternatives.is_empty() => format!(
-            "{owner} lost a request: {culprit_name} closed the connection without an answer{} and lives on",
-            after_request(story)
+            "{owner} lost a request: {culprit_name} closed the connection without an answer{} and {}",
+            after_request(story),
+            exit.map_or_else(|| "lives on".into(), |exit| format!("then ended ({})", exit_words(exit)))
         ),
         Cause::ClosedWithoutResponse => {
             format!(
@@ -316,6 +321,7 @@ pub fn evidence(story: &Story<'_>, finding: &Finding) -> Vec<String> {
             let oom = if exit.oom { ", chosen by the OOM killer" } else { "" };
             format!("{} ended: {}{oom}{}", named(&c.process), exit_words(exit), killer(Some(c)))
         }));
+        facts.extend(stop::evidence(story, finding));
     }
     facts
 }

@@ -2,7 +2,7 @@
 
 use super::learned;
 use super::path;
-use super::process::alive;
+use super::process::{alive, closer};
 use crate::event::Role;
 use crate::verdict::finding::Finding;
 use crate::verdict::{By, Cause, Culprit, Impact, Story};
@@ -13,6 +13,8 @@ const BEHIND_A_FIN: &[Cause] = &[
     Cause::ProcessCrashed,
     Cause::ProcessKilled,
     Cause::OomKilled,
+    Cause::WorkerTimeout,
+    Cause::ServiceStopped,
     Cause::UpstreamTimeout,
 ];
 /// What may stand behind a RST whose sender is not on this host.
@@ -21,6 +23,8 @@ const BEHIND_A_RST: &[Cause] = &[
     Cause::ProcessCrashed,
     Cause::ProcessKilled,
     Cause::OomKilled,
+    Cause::WorkerTimeout,
+    Cause::ServiceStopped,
     Cause::MiddleboxReset,
     Cause::FirewallRejected,
     Cause::ConnectionForgotten,
@@ -91,7 +95,7 @@ pub fn closed(story: &Story<'_>) -> Option<Finding> {
     }
     let finding = Finding::new(By::Upstream, Cause::ClosedWithoutResponse, story.request_impact());
     Some(match story.other {
-        Some(other) => finding.culprit(other.actor.clone().map(alive)),
+        Some(other) => finding.culprit(other.actor.as_ref().map(|process| closer(story, process))),
         None if learned::died_together(story) => finding.inferred(DEATHS),
         None => finding.inferred(BEHIND_A_FIN),
     })

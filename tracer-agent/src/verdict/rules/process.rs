@@ -1,18 +1,16 @@
 //! What became of the process behind the accepted end, where that end is on this host.
 
 use super::healthy::KEPT_MS;
-use crate::event::{Exit, Process, Role};
+use crate::event::{Process, Role};
+use crate::verdict::fate::Fate;
 use crate::verdict::finding::Finding;
 use crate::verdict::{By, Cause, Culprit, Impact, Story};
 
-/// The accepted end was closed by a process that was dying: the cause is its death.
+/// The accepted end was closed by the death of its process, or by one that had been told to go: the cause is that.
 pub fn ended(story: &Story<'_>) -> Option<Finding> {
-    let other = story.other?;
-    if !story.end.pending || !(story.fin_received() || story.rst_received()) {
-        return None;
-    }
-    let process = other.actor.clone().filter(|actor| actor.exit.is_some())?;
-    Some(death(story, process, story.upstream_exit?))
+    let process = story.other?.actor.as_ref()?;
+    let lost = story.end.pending && (story.fin_received() || story.rst_received());
+    if lost { let_go(story, process) } else { None }
 }
 
 /// The process behind the accepted end died badly when nothing seemed to be owed. It had more to send if some of it
@@ -43,9 +41,9 @@ pub fn server_side(story: &Story<'_>) -> Option<Finding> {
     if end.role != Role::Server || !end.unanswered || !story.closed_here() || !remote {
         return None;
     }
-    let process = end.actor.clone()?;
-    if let (Some(_), Some(exit)) = (process.exit, story.upstream_exit) {
-        return Some(death(story, process, exit));
+    let process = end.actor.as_ref()?;
+    if let Some(finding) = let_go(story, process) {
+        return Some(finding);
     }
     let cause = if end.unread > 0 {
         Cause::ClosedUnreadData
@@ -54,7 +52,7 @@ pub fn server_side(story: &Story<'_>) -> Option<Finding> {
     } else {
         Cause::ClosedWithoutResponse
     };
-    Some(Finding::new(By::Upstream, cause, Impact::RequestLost).culprit(Some(alive(process))))
+    Some(Finding::new(By::Upstream, cause, Impact::RequestLost).culprit(Some(closer(story, process))))
 }
 
 /// A culprit that lives on.
@@ -62,14 +60,13 @@ pub fn alive(process: Process) -> Culprit {
     Culprit { process, exit: None, killed_by: None }
 }
 
-fn death(story: &Story<'_>, process: Process, exit: Exit) -> Finding {
-    let killed_by = if exit.oom { None } else { story.upstream_killer().cloned() };
-    let cause = match (exit, &killed_by) {
-        (Exit { oom: true, .. }, _) => Cause::OomKilled,
-        (Exit { signal: None, .. }, _) => Cause::ProcessExited,
-        (_, Some(_)) => Cause::ProcessKilled,
-        (_, None) => Cause::ProcessCrashed,
-    };
-    let culprit = Culprit { process, exit: Some(exit), killed_by };
-    Finding::new(By::Upstream, cause, Impact::RequestLost).culprit(Some(culprit))
+/// A culprit that closed by itself, with how it ended if that came right after.
+pub fn closer(story: &Story<'_>, process: &Process) -> Culprit {
+    Culprit { exit: story.fate.as_ref().and_then(Fate::exit), ..alive(process.clone()) }
+}
+
+fn let_go(story: &Story<'_>, process: &Process) -> Option<Finding> {
+    let ending = story.ending()?;
+    let finding = Finding::new(By::Upstream, ending.cause, Impact::RequestLost);
+    Some(finding.culprit(Some(ending.culprit(process))))
 }

@@ -2,7 +2,8 @@
 
 use crate::event::{Exit, Process, UnixEnd, UnixHow};
 use crate::table::{ClientLeft, Signalled, Tables};
-use crate::verdict::{Cause, Culprit, death};
+use crate::verdict::fate::Fate;
+use crate::verdict::{Cause, Culprit};
 
 /// The evidence. Whatever is not known is None.
 #[derive(Clone, Debug)]
@@ -26,12 +27,13 @@ impl<'a> Story<'a> {
         Self {
             end,
             server_death: server.filter(|_| !connection.server_closed).and_then(|server| {
-                let exit = processes.exit_of(server)?;
+                processes.exit_of(server)?;
                 let serves = |parent: &Process| {
                     // A worker keeps its master's name until it takes one of its own.
                     connection.listener_tgid == Some(parent.tgid) || parent.comm == server.comm
                 };
-                Some(death::of(processes, server.clone(), exit, serves))
+                let fate = Fate::gather(tables, server, end.ktime_ns, true, serves);
+                fate.ending().map(|ending| (ending.cause, ending.culprit(server)))
             }),
             owner_exit: owner.and_then(|process| processes.exit_of(process)),
             owner_signals: owner.map_or(&[], |process| processes.signals_to(process)),
