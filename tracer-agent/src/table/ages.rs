@@ -19,6 +19,8 @@ const TOLERANCE_MS: f64 = 20.0;
 const TOLERANCE_PART: f64 = 0.03;
 /// Nobody configures a timeout for a request below this.
 pub const SHORTEST_TIMEOUT_MS: f64 = 100.0;
+/// Bytes that the peer's kernel takes before its application does: the usual first window.
+const AT_ONCE: u32 = 65_536;
 /// Times that an age has to come to be one that repeats.
 const REPEATS: usize = 3;
 /// An age among this many others at random is a coincidence.
@@ -162,10 +164,18 @@ impl Closing {
             if dying || crossed || !ended {
                 return None;
             }
-            (Wait::Upstream, request_age(end, idle_ms)?)
+            (Wait::Upstream, upstream_age(end, idle_ms)?)
         };
         Some(Self { ktime_ns: end.ktime_ns, wait, age_ms, alive: other.is_some_and(|o| o.actor.is_some()) })
     }
+}
+
+/// A server's timers count from the beginning of a request. A long body's end is sent when the server takes it, which
+/// may be while it closes, so such a request counts from the opening of its connection.
+fn upstream_age(end: &SocketEnd, idle_ms: f64) -> Option<f64> {
+    let long = end.exchanges == 0 && end.written_since_read.is_some_and(|bytes| bytes > AT_ONCE);
+    let opened = end.opened_ns.filter(|_| long);
+    opened.map_or_else(|| request_age(end, idle_ms), |opened| Some(since(opened, end)))
 }
 
 /// Since the request was sent, if all of it was, and once; else since the connection was opened for it. (Who reads a
@@ -174,8 +184,11 @@ fn request_age(end: &SocketEnd, idle_ms: f64) -> Option<f64> {
     if end.unacked == 0 && end.retransmits_since_read == 0 {
         return Some(idle_ms);
     }
-    let opened = end.opened_ns.filter(|_| end.exchanges == 0)?;
-    Some(end.ktime_ns.saturating_sub(opened) as f64 / 1e6)
+    end.opened_ns.filter(|_| end.exchanges == 0).map(|opened| since(opened, end))
+}
+
+fn since(opened_ns: u64, end: &SocketEnd) -> f64 {
+    end.ktime_ns.saturating_sub(opened_ns) as f64 / 1e6
 }
 
 /// What a plain client does has limits of its own, which say nothing of the gateway's.

@@ -93,6 +93,23 @@ fn a_body_that_is_not_taken_counts_from_the_opening_of_its_connection() {
 }
 
 #[test]
+fn a_body_whose_end_is_taken_at_the_close_counts_from_the_opening_of_its_connection() {
+    let taken = |(n, idle, retransmits): (u64, u32, u32)| {
+        let ktime_ns: u64 = (100 + 10 * n) * SECOND;
+        let end = SocketEnd { bytes_sent: 600_174, written_since_read: Some(600_174), ..aged(idle, leg()) };
+        SocketEnd {
+            ktime_ns,
+            opened_ns: Some(ktime_ns - 4 * SECOND),
+            retransmits_since_read: retransmits,
+            ..end
+        }
+    };
+    let verdicts = in_turn(true, [(0, 0, 0), (1, 1, 1), (2, 0, 0)].map(taken).to_vec());
+    assert_eq!(verdicts[2].cause, Cause::UpstreamTimeout);
+    assert!(verdicts[2].summary.contains("4.000 s after the request"), "{}", verdicts[2].summary);
+}
+
+#[test]
 fn a_control_frame_that_waits_is_no_request_that_times_out() {
     for bytes in [17, 31] {
         let ping = SocketEnd { exchanges: 3, written_since_read: Some(bytes), ..aged(4000, leg()) };
