@@ -5,10 +5,15 @@
 //! Sequence numbers are the kernel's (host byte order); ports are in host byte order; addresses are 16
 //! bytes in network order, IPv4 as `::ffff:a.b.c.d`, so that one socket has one spelling.
 
+mod counters;
 pub mod dns;
+mod unix;
 
 #[cfg(feature = "bytes")]
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+pub use counters::*;
+pub use unix::*;
 
 /// Goes up whenever a record changes its layout or meaning; a record of another version is refused.
 pub const VERSION: u16 = 1;
@@ -89,40 +94,6 @@ pub mod note {
     pub const UNRESOLVED: u32 = 1 << 6;
     /// The accepted end of this connection closed owing an answer, or its process died badly.
     pub const PEER_ENDED: u32 = 1 << 7;
-}
-
-/// Bits of [`ConnectError::flags`].
-pub mod connect_flag {
-    /// The owner also reads from accepted connections: a gateway.
-    pub const OWNER_ACCEPTS: u32 = 1 << 0;
-}
-
-/// Bits of [`UnixConnection::flags`].
-pub mod unix_flag {
-    /// Something was sent since the last read.
-    pub const PENDING: u32 = 1 << 0;
-    /// It connected unseen: the path is the one that the listener is bound to, not the one that was dialled.
-    pub const PREEXISTING: u32 = 1 << 1;
-    /// A process closed the accepted end, or shut it down, while it lived.
-    pub const SERVER_CLOSED: u32 = 1 << 2;
-    /// The owner also reads from accepted connections: a gateway.
-    pub const OWNER_ACCEPTS: u32 = 1 << 3;
-    /// Its end was told.
-    pub const TOLD: u32 = 1 << 4;
-}
-
-/// Values of [`UnixEnd::how`].
-pub mod unix_how {
-    /// A read found the end of the stream.
-    pub const END_OF_STREAM: u32 = 1;
-    /// A read found the connection reset: the other end left something unread.
-    pub const RESET: u32 = 2;
-    /// A write found that the other end had gone.
-    pub const BROKEN: u32 = 3;
-    /// The owner closed.
-    pub const CLOSED: u32 = 4;
-    /// The server wrote, and the owner had gone without a close that was seen.
-    pub const OWNER_GONE: u32 = 5;
 }
 
 /// First in every record.
@@ -314,127 +285,6 @@ pub struct Snapshot {
     pub backlog: u32,
 }
 
-/// connect(2) of a TCP or Unix stream socket returned an error. One that the change of state has told already is
-/// left out, where that can be known.
-#[repr(C)]
-#[cfg_attr(feature = "bytes", derive(FromBytes, IntoBytes, Immutable, KnownLayout))]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ConnectError {
-    pub header: Header,
-    pub owner: Task,
-    pub skaddr: u64,
-    pub errno: u32,
-    /// The owner's network namespace.
-    pub netns: u32,
-    /// Bits of `connect_flag`.
-    pub flags: u32,
-    /// Bytes of `address`; 0 if it could not be read.
-    pub address_len: u32,
-    /// `struct sockaddr_in`, `_in6` or `_un`, as the process gave it.
-    pub address: [u8; 112],
-}
-
-/// What is known of a Unix stream socket that connected.
-#[repr(C)]
-#[cfg_attr(feature = "bytes", derive(FromBytes, IntoBytes, Immutable, KnownLayout))]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UnixConnection {
-    /// Inode number of its file.
-    pub ino: u64,
-    /// 0 if it connected unseen.
-    pub opened_ns: u64,
-    /// When something was sent last.
-    pub sent_ns: u64,
-    /// When something was received last.
-    pub received_ns: u64,
-    /// When the server read something last.
-    pub served_ns: u64,
-    pub bytes_sent: u64,
-    pub bytes_received: u64,
-    /// The process that connected, or (if that was not seen) sent first.
-    pub owner: Task,
-    /// The process that last took over reading or writing at the accepted end.
-    pub server: Task,
-    pub exchanges: u32,
-    /// Bits of `unix_flag`.
-    pub flags: u32,
-    /// The process that called listen(2), where it is known.
-    pub listener_tgid: u32,
-    pub netns: u32,
-    /// Bytes of the path; 0 if it is not known.
-    pub path_len: u32,
-    /// Keeps the size a multiple of eight.
-    pub reserved: u32,
-    /// `struct sockaddr_un`: the path stands behind two bytes of family.
-    pub address: [u8; 112],
-}
-
-/// A Unix stream socket that connected has ended, or was left by the other end.
-#[repr(C)]
-#[cfg_attr(feature = "bytes", derive(FromBytes, IntoBytes, Immutable, KnownLayout))]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct UnixEnd {
-    pub header: Header,
-    pub connection: UnixConnection,
-    pub skaddr: u64,
-    /// One of `unix_how`.
-    pub how: u32,
-    /// What the system call that found it returned, 0 if no error.
-    pub errno: u32,
-}
-
-/// A process serves the Unix sockets of a path: told once for each process.
-#[repr(C)]
-#[cfg_attr(feature = "bytes", derive(FromBytes, IntoBytes, Immutable, KnownLayout))]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct UnixServer {
-    pub header: Header,
-    /// The first connection that it was found to serve.
-    pub connection: UnixConnection,
-}
-
-impl Default for ConnectError {
-    fn default() -> Self {
-        Self {
-            header: Header::default(),
-            owner: Task::default(),
-            skaddr: 0,
-            errno: 0,
-            netns: 0,
-            flags: 0,
-            address_len: 0,
-            address: [0; 112],
-        }
-    }
-}
-
-impl Default for UnixConnection {
-    fn default() -> Self {
-        Self {
-            ino: 0,
-            opened_ns: 0,
-            sent_ns: 0,
-            received_ns: 0,
-            served_ns: 0,
-            bytes_sent: 0,
-            bytes_received: 0,
-            owner: Task::default(),
-            server: Task::default(),
-            exchanges: 0,
-            flags: 0,
-            listener_tgid: 0,
-            netns: 0,
-            path_len: 0,
-            reserved: 0,
-            address: [0; 112],
-        }
-    }
-}
-
-const _: () = assert!(size_of::<ConnectError>() == 208);
-const _: () = assert!(size_of::<UnixConnection>() == 304);
-const _: () = assert!(size_of::<UnixServer>() == 320);
-const _: () = assert!(size_of::<UnixEnd>() == 336);
 const _: () = assert!(size_of::<Header>() == 16);
 const _: () = assert!(size_of::<Task>() == 56);
 const _: () = assert!(size_of::<Tuple>() == 40);
@@ -445,96 +295,3 @@ const _: () = assert!(size_of::<ProcessExit>() == 72);
 const _: () = assert!(size_of::<Signal>() == 136);
 const _: () = assert!(size_of::<OomVictim>() == 72);
 const _: () = assert!(size_of::<Snapshot>() == 136);
-
-/// Key of the map `UPSTREAMS`: an address that a process of this namespace dialled. All zero: the ones that
-/// found no place.
-#[repr(C)]
-#[cfg_attr(feature = "bytes", derive(FromBytes, IntoBytes, Immutable, KnownLayout))]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct UpstreamKey {
-    pub address: [u8; 16],
-    pub netns: u32,
-    pub port: u32,
-}
-
-/// Indices of [`UpstreamCounters::connections`].
-pub mod outcome {
-    pub const ESTABLISHED: usize = 0;
-    pub const REFUSED: usize = 1;
-    pub const TIMED_OUT: usize = 2;
-    pub const UNREACHABLE: usize = 3;
-    pub const ABANDONED: usize = 4;
-    pub const COUNT: usize = 5;
-}
-
-/// How far a connection had come: last index of the reset and FIN counters.
-pub mod phase {
-    /// Not established.
-    pub const CONNECT: usize = 0;
-    /// Established, nothing written.
-    pub const UNUSED: usize = 1;
-    /// A request without an answer.
-    pub const PENDING: usize = 2;
-    /// Nothing owed.
-    pub const ANSWERED: usize = 3;
-    pub const COUNT: usize = 4;
-}
-
-/// Idle closes that are remembered of an upstream.
-pub const IDLE_AGES: usize = 8;
-
-/// What is learned of an upstream from times, all in jiffies. Overwritten in place.
-#[repr(C)]
-#[cfg_attr(feature = "bytes", derive(FromBytes, IntoBytes, Immutable, KnownLayout))]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct UpstreamAges {
-    /// The slowest answer of the present window; 0: none took 50 ms.
-    pub slowest: u32,
-    /// The same of the window before.
-    pub slowest_before: u32,
-    /// When the present window began (low 32 bits).
-    pub window_began: u32,
-    /// 1 if a connection has been used twice.
-    pub reused: u32,
-    /// Time without data after which it closed kept connections: the last ones, as a ring. 0: none yet.
-    pub idle: [u32; IDLE_AGES],
-    /// How many have been written to the ring.
-    pub next_idle: u32,
-    /// Keeps the size a multiple of eight.
-    pub reserved: u32,
-}
-
-/// Value of the map `UPSTREAMS`. But for the ages only ever added to, atomically.
-#[repr(C)]
-#[cfg_attr(feature = "bytes", derive(FromBytes, IntoBytes, Immutable, KnownLayout))]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct UpstreamCounters {
-    pub connections: [u64; outcome::COUNT],
-    pub resets_sent: [u64; phase::COUNT],
-    pub resets_received: [u64; phase::COUNT],
-    pub fins_sent: [u64; phase::COUNT],
-    pub fins_received: [u64; phase::COUNT],
-    /// Ends that were to be judged and found no room in the ring.
-    pub unclassified: u64,
-    pub ages: UpstreamAges,
-}
-
-/// Number of `u64` in [`UpstreamCounters`].
-pub const UPSTREAM_WORDS: usize = size_of::<UpstreamCounters>() / 8;
-const _: () = assert!(UPSTREAM_WORDS == 29);
-const _: () = assert!(size_of::<UpstreamKey>() == 24);
-
-/// Indices of the per-CPU map `TALLY`, besides the two tables that count by record kind.
-pub mod tally {
-    /// Records queued: + kind.
-    pub const QUEUED: u32 = 0;
-    /// Records that found the ring full: + kind.
-    pub const LOST: u32 = QUEUED + super::kind::COUNT;
-    /// RSTs sent by no socket (nothing listens there).
-    pub const NO_SOCKET_RESETS: u32 = LOST + super::kind::COUNT;
-    /// Upstreams counted under the all-zero key.
-    pub const UPSTREAM_OVERFLOW: u32 = NO_SOCKET_RESETS + 1;
-    /// Socket storage that could not be allocated.
-    pub const STORAGE_FAILED: u32 = UPSTREAM_OVERFLOW + 1;
-    pub const COUNT: u32 = STORAGE_FAILED + 1;
-}
