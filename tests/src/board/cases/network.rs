@@ -10,6 +10,9 @@ use crate::netns::Link;
 use crate::nginx::GatewayOptions;
 
 pub const CASES: &[Case] = &[
+    Case::new("no_route", |stage| no_way_to(stage, None)),
+    Case::new("unreachable_route", |stage| no_way_to(stage, Some("unreachable"))),
+    Case::new("prohibited_route", |stage| no_way_to(stage, Some("prohibit"))),
     Case::new("no_such_host", no_such_host),
     Case::new("silent_host", silent_host),
     Case::new("blackhole_at_connect", blackhole_at_connect).over(Link::Routed),
@@ -23,6 +26,16 @@ pub const CASES: &[Case] = &[
 
 fn timeouts(connect_timeout: &'static str, read_timeout: &'static str) -> GatewayOptions {
     GatewayOptions { connect_timeout, read_timeout, keepalive: true, ..GatewayOptions::default() }
+}
+
+/// The gateway's own routes do not lead to the upstream: connect(2) fails before a SYN is sent.
+fn no_way_to(stage: &mut Stage, route: Option<&str>) -> Result<()> {
+    stage.set_upstream("192.0.2.7:80".parse()?);
+    if let Some(route) = route {
+        stage.run_in_gateway(&["ip", "route", "add", route, "192.0.2.0/24"])?;
+    }
+    stage.start_nginx(&timeouts("2s", "2s"))?;
+    stage.demand("/ok", 502)
 }
 
 /// Nobody on the link has the address: neighbour discovery fails after three tries.
