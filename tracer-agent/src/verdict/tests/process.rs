@@ -164,6 +164,13 @@ fn another_process_stops_with_an_order_and_kills_with_anything_else() {
         cause_after(vec![term, sent(CLOSED - 9, &worker(), &shell, 9)], Some(signalled(9)))
     };
     assert_eq!((grace(99), grace(101)), (Cause::ServiceStopped, Cause::ProcessKilled));
+    // Only a KILL is how an order is enforced; and who serves beside it is not its parent.
+    let term = sent(CLOSED - SECOND, &worker(), &shell, 15);
+    let dumped = vec![term, sent(CLOSED - 9, &worker(), &shell, 6)];
+    assert_eq!(cause_after(dumped, Some(signalled(6))), Cause::ProcessKilled);
+    let sibling = Process { parent_tgid: GUNICORN, ..process(61, "worker") };
+    let events = vec![serving(), sent(CLOSED - 9, &worker(), &sibling, 9)];
+    assert_eq!(cause_after(events, Some(signalled(9))), Cause::ProcessKilled);
 }
 
 #[test]
