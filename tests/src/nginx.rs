@@ -85,7 +85,7 @@ impl Nginx {
         let folder = certificate.folder.path().display();
         let server = format!(
             "server {{ listen {address} ssl; ssl_certificate {folder}/cert.pem; ssl_certificate_key {folder}/key.pem;\n\
-             keepalive_timeout 1s; location / {{ return 200 hello; }} }}"
+             ssl_protocols TLSv1.2 TLSv1.3; keepalive_timeout 1s; location / {{ return 200 hello; }} }}"
         );
         Self::launch(namespace, address, &format!("{PREAMBLE}{server}\n}}\n"))
     }

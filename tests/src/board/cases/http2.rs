@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use super::go;
 use crate::board::{Case, Stage};
 use crate::client::Request;
+use crate::netns::Link;
 use crate::nginx::Certificate;
 
 pub const CASES: &[Case] = &[
@@ -18,14 +19,17 @@ pub const CASES: &[Case] = &[
     Case::new("stream_reset", stream_reset),
     Case::new("exits", exits),
     Case::new("killed", killed),
-    Case::new("closed", closed),
-    Case::new("read_timeout_1s", |stage| read_timeout(stage, "1s")),
-    Case::new("read_timeout_2s", |stage| read_timeout(stage, "2s")),
+    Case::new("closed_with_a_goodbye", closed),
+    Case::new("read_timeout_1s", |stage| read_timeout(stage, "1s")).over(Link::Tun),
+    Case::new("read_timeout_2s", |stage| read_timeout(stage, "2s")).over(Link::Tun),
     Case::new("websocket_left_by_its_client", |stage| websocket(stage, "60s", b"hello", "")),
     Case::new("websocket_closed_by_its_server", |stage| websocket(stage, "60s", b"hello", "q")),
     Case::new("websocket_idle", |stage| websocket(stage, "1s", b"hello", "idle")),
-    Case::new("websocket_whose_server_exits", |stage| websocket(stage, "60s", b"hello", "x")),
+    Case::new("websocket_whose_server_exits", |stage| websocket(stage, "60s", b"hello", FATAL)),
 ];
+
+/// A message upon whose first byte the server exits. One of a few bytes would look like a goodbye that wants no answer.
+const FATAL: &str = "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx";
 
 fn start(stage: &mut Stage, pool: &str, directives: &str, arguments: &[&str]) -> Result<()> {
     let certificate = Certificate::create()?;
@@ -107,7 +111,7 @@ fn killed(stage: &mut Stage) -> Result<()> {
     finish(stage, request, 502)
 }
 
-/// A stop that waits for nobody.
+/// A stop that waits for nobody. TLS says close_notify before the FIN: bytes after the request, like an answer's.
 fn closed(stage: &mut Stage) -> Result<()> {
     start(stage, "keepalive 4;", "", &["-at-term", "close"])?;
     let request = hold(stage)?;
@@ -115,7 +119,9 @@ fn closed(stage: &mut Stage) -> Result<()> {
     finish(stage, request, 502)
 }
 
+/// A link with a delay: without one the server has closed because of nginx's close_notify before nginx has.
 fn read_timeout(stage: &mut Stage, timeout: &str) -> Result<()> {
+    stage.tun()?.delay(Duration::from_millis(20));
     start(stage, "keepalive 4;", &format!("grpc_read_timeout {timeout};"), &[])?;
     let request = hold(stage)?;
     finish(stage, request, 504)

@@ -121,7 +121,7 @@ fn version_refused(stage: &mut Stage) -> Result<()> {
     stage.demand("/", 502)
 }
 
-/// Another service listens there: nginx reads the length of what should be a record, and closes over the rest.
+/// Another service listens there, which greets before it is asked.
 fn not_tls(stage: &mut Stage) -> Result<()> {
     go::serve(stage, &["-raw", "banner"])?;
     start_gateway(stage, "", "")?;
