@@ -207,7 +207,10 @@ fn upstream_summary(story: &Story<'_>, finding: &Finding) -> String {
         Cause::ClosedWithoutResponse if finding.alternatives.is_empty() => format!(
             "{owner} lost a request: {culprit_name} closed the connection without an answer{} and {}",
             after_request(story),
-            exit.map_or_else(|| "lives on".into(), |exit| format!("then ended ({})", exit_words(exit)))
+            exit.map_or_else(
+                || "had not ended 0.2 s later".into(),
+                |exit| format!("then ended ({})", exit_words(exit))
+            )
         ),
         Cause::ClosedWithoutResponse => {
             format!(
