@@ -14,7 +14,7 @@ pub const CASES: &[Case] = &[
     Case::new("gunicorn_timeout_3s", |stage| timeout(stage, "3")),
     Case::new("gunicorn_timeout_with_a_body_unread", timeout_with_a_body_unread),
     Case::new("gunicorn_exit", |stage| breaks(stage, "/exit/3")),
-    Case::new("gunicorn_raises_exit", |stage| breaks(stage, "/raise/3")),
+    Case::new("gunicorn_closes_and_exits", |stage| breaks(stage, "/close/3")),
     Case::new("gunicorn_oom", oom),
     Case::new("gunicorn_worker_killed", worker_killed),
     Case::new("gunicorn_reload_beyond_its_timeout", |stage| told(stage, "HUP", &["--timeout", "3"])),
