@@ -226,6 +226,7 @@ fn fill_end(record: &mut SocketEnd, sk: &Sk, tcp: &Tcp, old_state: u8, new_state
     let jiffies = unsafe { bpf_jiffies64() } as u32;
     record.lsnd_age = jiffies.wrapping_sub(tcp.lsndtime());
     record.lrcv_age = jiffies.wrapping_sub(tcp.lrcvtime());
+    record.ack_age = jiffies.wrapping_sub(tcp.rcv_tstamp());
     record.total_retrans = tcp.total_retrans();
     record.timeouts = u32::from(tcp.timeouts());
     record.srtt_us = tcp.srtt_us();

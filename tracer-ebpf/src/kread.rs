@@ -311,6 +311,11 @@ impl Tcp {
     pub fn lsndtime(&self) -> u32 {
         load!(self.0, lsndtime as u32)
     }
+    /// Jiffies (low 32 bits) at the last acknowledgement received.
+    #[inline(always)]
+    pub fn rcv_tstamp(&self) -> u32 {
+        load!(self.0, rcv_tstamp as u32)
+    }
     /// Jiffies (low 32 bits) at the last segment with data received.
     #[inline(always)]
     pub fn lrcvtime(&self) -> u32 {

@@ -98,6 +98,7 @@ members! {
     rcv_nxt: "tcp_sock"."rcv_nxt",
     copied_seq: "tcp_sock"."copied_seq",
     lsndtime: "tcp_sock"."lsndtime",
+    rcv_tstamp: "tcp_sock"."rcv_tstamp",
     srtt_us: "tcp_sock"."srtt_us",
     total_retrans: "tcp_sock"."total_retrans",
     net_inum: "net"."ns.inum",

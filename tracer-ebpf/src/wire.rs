@@ -177,6 +177,8 @@ pub struct SocketEnd {
     pub lsnd_age: u32,
     /// Jiffies since the last segment with data came in.
     pub lrcv_age: u32,
+    /// Jiffies since the last acknowledgement came in.
+    pub ack_age: u32,
     pub total_retrans: u32,
     /// Retransmission timeouts since something was last acknowledged.
     pub timeouts: u32,
@@ -196,6 +198,8 @@ pub struct SocketEnd {
     /// Jiffies without data after which this upstream closed kept connections, the last eight in any order;
     /// 0: none yet.
     pub idle_ages: [u32; IDLE_AGES],
+    /// Keeps the size a multiple of eight.
+    pub reserved: u32,
     pub old_state: u8,
     pub new_state: u8,
     pub role: u8,
@@ -288,7 +292,7 @@ pub struct Snapshot {
 const _: () = assert!(size_of::<Header>() == 16);
 const _: () = assert!(size_of::<Task>() == 56);
 const _: () = assert!(size_of::<Tuple>() == 40);
-const _: () = assert!(size_of::<SocketEnd>() == 320);
+const _: () = assert!(size_of::<SocketEnd>() == 328);
 const _: () = assert!(size_of::<ResetSent>() == 136);
 const _: () = assert!(size_of::<Listener>() == 136);
 const _: () = assert!(size_of::<ProcessExit>() == 72);

@@ -122,6 +122,7 @@ fn socket_end(r: &wire::SocketEnd) -> Result<SocketEnd, DecodeError> {
         write_seq: r.write_seq,
         rcv_nxt: r.rcv_nxt,
         lsnd_age: r.lsnd_age,
+        ack_age: r.ack_age,
         lrcv_age: r.lrcv_age,
         retransmits: r.total_retrans,
         timeouts: r.timeouts,

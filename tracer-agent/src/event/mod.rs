@@ -141,6 +141,9 @@ pub struct SocketEnd {
     /// probes.
     #[serde(default)]
     pub timeouts: u32,
+    /// Jiffies since the last acknowledgement came in.
+    #[serde(default)]
+    pub ack_age: u32,
     /// Retransmissions since the last read: if any, `lsnd_age` is no age of the request.
     pub retransmits_since_read: u32,
     pub srtt_us: u32,
@@ -243,6 +246,23 @@ pub enum Event {
     ConnectError(ConnectError),
     UnixEnd(UnixEnd),
     UnixServer(UnixServer),
+}
+
+// === impl SocketEnd ===
+
+/// Bytes of the longest goodbye: TLS's close_notify (24 to 31 with today's ciphers, 53 with the old CBC ones).
+pub const LONGEST_GOODBYE: u32 = 53;
+
+impl SocketEnd {
+    /// Jiffies since the pending request was sent. A goodbye that was written within the last tick or two and is not
+    /// acknowledged yet has moved the kernel's time of sending: the request is at least as old as the last
+    /// acknowledgement.
+    #[must_use]
+    pub fn request_age(&self) -> u32 {
+        let just_written = self.lsnd_age <= 1 && (1..=LONGEST_GOODBYE).contains(&self.unacked);
+        let before = self.written_since_read.is_some_and(|written| written > self.unacked);
+        if just_written && before { self.ack_age } else { self.lsnd_age }
+    }
 }
 
 // === impl Event ===

@@ -138,7 +138,7 @@ impl Closing {
     /// `other` is the accepted end, where it is on this host; `client_left`: the gateway's client had gone.
     #[must_use]
     pub fn of(end: &SocketEnd, other: Option<&SocketEnd>, client_left: bool, tick_ms: f64) -> Option<Self> {
-        let idle_ms = f64::from(end.lsnd_age) * tick_ms;
+        let idle_ms = f64::from(end.request_age()) * tick_ms;
         let (wait, age_ms) = if end.role != Role::Client {
             return None;
         } else if end.old_state == TcpState::SynSent {
@@ -181,7 +181,8 @@ fn upstream_age(end: &SocketEnd, idle_ms: f64) -> Option<f64> {
 /// Since the request was sent, if all of it was, and once; else since the connection was opened for it. (Who reads a
 /// body slowly, or not at all, has counted from its beginning.)
 fn request_age(end: &SocketEnd, idle_ms: f64) -> Option<f64> {
-    if end.unacked == 0 && end.retransmits_since_read == 0 {
+    let acknowledged = end.unacked == 0 || end.request_age() != end.lsnd_age;
+    if acknowledged && end.retransmits_since_read == 0 {
         return Some(idle_ms);
     }
     end.opened_ns.filter(|_| end.exchanges == 0).map(|opened| since(opened, end))

@@ -165,7 +165,7 @@ impl Tables {
         let owner = end.actor.as_ref()?;
         let request_ns = match end.opened_ns {
             Some(opened) if end.old_state == TcpState::SynSent => opened,
-            _ => end.ktime_ns.saturating_sub(u64::from(end.lsnd_age) * self.tick_ns()),
+            _ => end.ktime_ns.saturating_sub(u64::from(end.request_age()) * self.tick_ns()),
         };
         self.legs.behind(owner, end.tuple.netns, end.ktime_ns, request_ns, &self.listeners)
     }
@@ -254,7 +254,8 @@ impl Tables {
                 self.bursts.refused(upstream(end), end.ktime_ns);
             }
         } else if end.pending && (end.new_state == TcpState::CloseWait || end.rst_received) {
-            let age = (end.retransmits_since_read == 0).then(|| self.tick_ms() * f64::from(end.lsnd_age));
+            let age =
+                (end.retransmits_since_read == 0).then(|| self.tick_ms() * f64::from(end.request_age()));
             self.bursts.ended(upstream(end), end.ktime_ns, age);
         }
     }

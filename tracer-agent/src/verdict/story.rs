@@ -128,7 +128,7 @@ impl Story<'_> {
     #[must_use]
     pub fn since_request_ms(&self) -> Option<f64> {
         let known = self.end.pending && self.end.retransmits_since_read == 0;
-        known.then(|| self.ms(self.end.lsnd_age))
+        known.then(|| self.ms(self.end.request_age()))
     }
 
     /// The slowest answer of this upstream of late; 0 where none took 50 ms.

@@ -85,6 +85,7 @@ fn leg() -> SocketEnd {
         write_seq: 1097,
         rcv_nxt: 5001,
         lsnd_age: 300,
+        ack_age: 300,
         lrcv_age: 300,
         retransmits: 0,
         timeouts: 0,

@@ -242,7 +242,7 @@ fn own_summary(story: &Story<'_>, finding: &Finding) -> String {
             format!(
                 "{owner} gave up waiting for {peer} after {}, while its client was still there: its {} timeout, or a \
                  slow upstream",
-                seconds(story.ms(story.end.lsnd_age)),
+                seconds(story.ms(story.end.request_age())),
                 if story.end.unacked > 0 { "send" } else { "read" },
             )
         }),
@@ -264,7 +264,7 @@ fn own_summary(story: &Story<'_>, finding: &Finding) -> String {
         Cause::NeverAccepted => format!(
             "{owner} gave up waiting for {peer} after {}: nobody there had accepted the connection, let alone read \
              the request: saturated or frozen",
-            seconds(story.ms(story.end.lsnd_age))
+            seconds(story.ms(story.end.request_age()))
         ),
         Cause::GatewayRejectedResponse => format!(
             "{owner} closed the connection to {peer} with {} bytes of the answer unread: it did not accept what it \

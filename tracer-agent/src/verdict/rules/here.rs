@@ -1,10 +1,9 @@
 //! Ends that this side made: the process that holds the socket, its timers, or an operator.
 
-use super::healthy::LONGEST_GOODBYE;
 use super::learned;
 use super::path;
 use crate::event::errno::{ECONNABORTED, ETIMEDOUT};
-use crate::event::{Role, TcpState};
+use crate::event::{LONGEST_GOODBYE, Role, TcpState};
 use crate::table::SHORTEST_TIMEOUT_MS;
 use crate::verdict::finding::Finding;
 use crate::verdict::{By, Cause, Culprit, Impact, Story};
@@ -84,7 +83,7 @@ pub fn rejected(story: &Story<'_>) -> Option<Finding> {
 }
 
 pub fn gave_up(story: &Story<'_>) -> Option<Finding> {
-    let waited = story.ms(story.end.lsnd_age) >= SHORTEST_TIMEOUT_MS;
+    let waited = story.ms(story.end.request_age()) >= SHORTEST_TIMEOUT_MS;
     (pending_and_closed_here(story) && waited && learned::no_timeout(story).is_none())
         .then(|| Finding::new(By::Gateway, Cause::GatewayTimeout, Impact::RequestLost))
 }
@@ -95,8 +94,8 @@ pub fn gave_up(story: &Story<'_>) -> Option<Finding> {
 /// What was written within the last tick or two and is followed by the close may be no request at all: TLS says
 /// goodbye in that way (close_notify), as do other protocols. Then two readings remain.
 pub fn closed(story: &Story<'_>) -> Option<Finding> {
-    let impact = if story.end.lsnd_age <= PARTING_TICKS { Impact::Unknown } else { Impact::RequestLost };
-    let waited = story.ms(story.end.lsnd_age) >= SHORTEST_TIMEOUT_MS;
+    let impact = if story.end.request_age() <= PARTING_TICKS { Impact::Unknown } else { Impact::RequestLost };
+    let waited = story.ms(story.end.request_age()) >= SHORTEST_TIMEOUT_MS;
     let alternatives: &[_] =
         if waited { &[Cause::ClientGone, Cause::GatewayTimeout] } else { &[Cause::ClientGone] };
     pending_and_closed_here(story)

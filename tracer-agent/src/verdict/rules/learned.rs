@@ -1,8 +1,7 @@
 //! What is told from repetition: an age that comes again and again is a timeout.
 
-use super::healthy::LONGEST_GOODBYE;
 use super::process::alive;
-use crate::event::Role;
+use crate::event::{LONGEST_GOODBYE, Role};
 use crate::table::{Repetition, Wait, alike};
 use crate::verdict::finding::Finding;
 use crate::verdict::{By, Cause, Impact, Story};

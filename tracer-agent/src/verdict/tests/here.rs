@@ -178,3 +178,23 @@ fn a_close_over_an_unread_answer_rejects_it_unless_the_client_had_gone_or_it_was
     assert_eq!(verdicts.len(), 1, "one line: {verdicts:#?}");
     assert_ne!(verdicts[0].cause, Cause::GatewayRejectedResponse);
 }
+
+#[test]
+fn a_goodbye_just_written_does_not_make_the_request_young() {
+    // TLS's close_notify went out 1 s after the request, right before the close.
+    let over_tls = SocketEnd {
+        lsnd_age: 0,
+        ack_age: 250,
+        unacked: 31,
+        exchanges: 2,
+        written_since_read: Some(128),
+        ..closed_leg()
+    };
+    let verdict = one(std::slice::from_ref(&over_tls));
+    check(&verdict, By::Gateway, Cause::GatewayTimeout, Impact::RequestLost, Confidence::Proven);
+    assert_eq!(verdict.connection.since_request_ms, Some(1000.0));
+    // Nothing but the goodbye was written since the answer: nothing is owed.
+    let healthy = one(&[SocketEnd { written_since_read: Some(31), ..over_tls }]);
+    assert_eq!(healthy.impact, Impact::Unknown);
+    assert!(!healthy.is_news());
+}
