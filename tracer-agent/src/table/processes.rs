@@ -44,11 +44,16 @@ struct Known {
 #[derive(Clone, Debug)]
 pub struct Processes {
     known: Bounded<Key, Known>,
+    /// The last process that was known by a tgid, for who knows its parent by no more than that.
+    latest: Bounded<u32, Key>,
 }
 
 impl Default for Processes {
     fn default() -> Self {
-        Self { known: Bounded::new("processes", CAPACITY, TTL_NS) }
+        Self {
+            known: Bounded::new("processes", CAPACITY, TTL_NS),
+            latest: Bounded::new("processes_by_tgid", CAPACITY, TTL_NS),
+        }
     }
 }
 
@@ -111,19 +116,28 @@ impl Processes {
         self.known.get(&key(process)).map_or(&[], |known| &known.signals)
     }
 
+    /// Signals that reached the parent of a process, oldest first.
+    #[must_use]
+    pub fn signals_to_parent(&self, process: &Process) -> &[Signalled] {
+        let parent = self.latest.get(&process.parent_tgid).and_then(|key| self.known.get(key));
+        parent.map_or(&[], |known| &known.signals)
+    }
+
     pub fn expire(&mut self, now: u64) {
         self.known.expire(now);
+        self.latest.expire(now);
     }
 
     #[must_use]
-    pub fn fill(&self) -> Fill {
-        self.known.fill()
+    pub fn fills(&self) -> [Fill; 2] {
+        [self.known.fill(), self.latest.fill()]
     }
 
     fn change(&mut self, process: &Process, now: u64, change: impl FnOnce(&mut Known)) {
         let mut known = self.known.remove(&key(process)).unwrap_or_default();
         change(&mut known);
         self.known.insert(key(process), known, now);
+        self.latest.insert(process.tgid, key(process), now);
     }
 }
 

@@ -153,7 +153,8 @@ impl Tables {
         fills.extend(self.connections.fills());
         fills.extend(self.listeners.fills());
         fills.extend(self.lookups.fills());
-        fills.extend([self.legs.fill(), self.processes.fill(), self.ages.fill(), self.bursts.fill()]);
+        fills.extend([self.legs.fill(), self.ages.fill(), self.bursts.fill()]);
+        fills.extend(self.processes.fills());
         fills.extend([self.connects.fill(), self.unix_paths.fill()]);
         fills.extend(self.questions.fills());
         fills

@@ -32,7 +32,9 @@ pub struct Fate<'a> {
     signals: &'a [Signalled],
     /// The signal of another process that made it let go.
     blow: Option<&'a Signalled>,
-    /// What had reached the sender of that.
+    /// What had reached its parent.
+    parent_signals: &'a [Signalled],
+    /// What had reached the sender of that blow.
     sender_signals: &'a [Signalled],
     /// The sender accepts connections at the address of this one, and lives.
     sender_serves: bool,
@@ -45,7 +47,7 @@ pub struct Ending<'a> {
     pub exit: Option<Exit>,
     /// What another process sent to it.
     pub blow: Option<&'a Signalled>,
-    /// What the sender of that had been told before.
+    /// What the sender of that, or the parent, had been told before.
     pub order: Option<&'a Signalled>,
 }
 
@@ -75,6 +77,7 @@ impl<'a> Fate<'a> {
             ended_later,
             signals,
             blow,
+            parent_signals: processes.signals_to_parent(process),
             sender_signals: sender.map_or(&[], |sender| processes.signals_to(sender)),
             sender_serves: sender.is_some_and(|sender| {
                 sender.tgid != INIT && processes.exit_of(sender).is_none() && serves(sender)
@@ -93,11 +96,21 @@ impl<'a> Fate<'a> {
         if let Some(blow) = self.blow {
             return Some(self.struck(blow));
         }
-        if self.died.is_some_and(|exit| exit.signal.is_some()) {
-            return Some(ending(Cause::ProcessCrashed));
+        if let Some(signal) = self.died.and_then(|exit| exit.signal) {
+            // What the terminal sends (ctrl-C, a hangup) is an order too, and the kernel its messenger.
+            let from_terminal = |s: &&Signalled| s.by_kernel && s.signal == u32::from(signal) && is_order(s);
+            return Some(match self.signals.iter().rev().find(from_terminal) {
+                Some(order) => Ending { blow: Some(order), ..ending(Cause::ServiceStopped) },
+                None => ending(Cause::ProcessCrashed),
+            });
         }
         if let Some(told) = self.told_before(self.closed_ns) {
             return Some(Ending { blow: Some(told), ..ending(Cause::ServiceStopped) });
+        }
+        if self.died.is_some()
+            && let Some(order) = self.parent_told()
+        {
+            return Some(Ending { order: Some(order), ..ending(Cause::ServiceStopped) });
         }
         let exited = self.died.is_some()
             || self.ended_later.is_some_and(|later| later.exit.code.is_some_and(|code| code != 0));
@@ -141,6 +154,18 @@ impl<'a> Fate<'a> {
         })
     }
 
+    /// The order to stop or reload that reached its parent, not long before it ended by itself: a parent may hand it on
+    /// in other ways than by a signal.
+    fn parent_told(&self) -> Option<&'a Signalled> {
+        let recent = self.closed_ns.saturating_sub(GRACE_NS).max(self.started_ns)..=self.closed_ns;
+        let by_another = |order: &&Signalled| order.sender.is_some() && !order.by_kernel;
+        self.parent_signals
+            .iter()
+            .rev()
+            .filter(by_another)
+            .find(|order| is_order(order) && recent.contains(&order.ktime_ns))
+    }
+
     /// The order to stop or reload that reached the process itself, not long before `ktime_ns`.
     fn told_before(&self, ktime_ns: u64) -> Option<&'a Signalled> {
         let recent = ktime_ns.saturating_sub(GRACE_NS)..=ktime_ns;
@@ -159,7 +184,10 @@ impl<'a> Ending<'a> {
         Culprit {
             process: process.clone(),
             exit: self.exit,
-            killed_by: self.blow.and_then(|blow| blow.sender.clone()),
+            killed_by: self
+                .blow
+                .filter(|blow| !blow.by_kernel || blow.signal == KILL)
+                .and_then(|b| b.sender.clone()),
         }
     }
 }

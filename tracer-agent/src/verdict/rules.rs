@@ -49,6 +49,7 @@ pub const RULES: &[Rule] = &[
     rule("gateway gave up waiting", here::gave_up),
     rule("gateway closed early", here::closed),
     rule("gateway closed over an answer it did not read", here::rejected),
+    rule("accepted end destroyed by an operator", peer::destroyed),
     rule("handshake reset by a full accept queue", path::queue_reset),
     rule("reset by a packet filter here", path::filter_reset),
     rule("answered as a stranger", path::forgotten),

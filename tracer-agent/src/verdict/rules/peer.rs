@@ -4,6 +4,7 @@ use super::learned;
 use super::path;
 use super::process::{alive, closer};
 use crate::event::Role;
+use crate::event::errno::ECONNABORTED;
 use crate::verdict::finding::Finding;
 use crate::verdict::{By, Cause, Culprit, Impact, Story};
 
@@ -63,6 +64,19 @@ pub fn keepalive_race(story: &Story<'_>) -> Option<Finding> {
         let culprit = story.other.and_then(|other| other.actor.clone()).map(alive);
         Finding::new(By::Upstream, Cause::KeepaliveRace, Impact::RequestLost).culprit(culprit)
     })
+}
+
+/// An operator destroyed the accepted end (`ss -K`), whose kernel then sent the RST.
+pub fn destroyed(story: &Story<'_>) -> Option<Finding> {
+    let other = story.other.filter(|other| other.sk_err == ECONNABORTED)?;
+    let impact = match () {
+        () if !story.rst_received() => return None,
+        () if story.end.pending => Impact::RequestLost,
+        () if story.in_a_response() => Impact::ResponseTruncated,
+        () => Impact::None,
+    };
+    let actor = story.other_reset.and_then(|reset| reset.actor.clone()).or_else(|| other.actor.clone());
+    Some(Finding::new(By::Operator, Cause::SocketDestroyed, impact).culprit(actor.map(alive)))
 }
 
 pub fn closed_unread(story: &Story<'_>) -> Option<Finding> {

@@ -265,3 +265,33 @@ fn a_remote_client_hears_the_same() {
     check(&verdict, By::Upstream, Cause::WorkerTimeout, Impact::RequestLost, Confidence::Proven);
     assert_eq!(verdict.role, Role::Server);
 }
+
+#[test]
+fn a_worker_that_exits_when_its_parent_was_told_to_stop_was_stopped_with_it() {
+    let told = |order, seconds| sent(CLOSED - seconds * SECOND, &master(), &process(9, "sh"), order);
+    let verdict = verdict_after(vec![told(15, 1)], worker(), Some(code(0)));
+    check(&verdict, By::Upstream, Cause::ServiceStopped, Impact::RequestLost, Confidence::Proven);
+    assert_eq!(verdict.culprit.and_then(|c| c.killed_by), None, "no signal reached it");
+    assert!(verdict.summary.contains("SIGTERM of sh[9] to its parent"), "{}", verdict.summary);
+    assert_eq!(cause_after(vec![told(15, 101)], Some(code(0))), Cause::ProcessExited, "long ago");
+    assert_eq!(cause_after(vec![told(13, 1)], Some(code(0))), Cause::ProcessExited, "no order");
+    let young = Process { start_boottime: CLOSED - SECOND / 2, ..worker() };
+    assert_eq!(verdict_after(vec![told(1, 1)], young, Some(code(0))).cause, Cause::ProcessExited);
+}
+
+#[test]
+fn what_the_terminal_sends_is_an_order() {
+    let from_terminal = |number| {
+        Event::Signal(SignalSent {
+            ktime_ns: CLOSED - 9,
+            target: worker(),
+            sender: Some(process(9, "kworker")),
+            signal: number,
+            by_kernel: true,
+        })
+    };
+    let verdict = verdict_after(vec![from_terminal(2)], worker(), Some(signalled(2)));
+    check(&verdict, By::Upstream, Cause::ServiceStopped, Impact::RequestLost, Confidence::Proven);
+    assert_eq!(verdict.culprit.and_then(|c| c.killed_by), None);
+    assert_eq!(cause_after(vec![from_terminal(13)], Some(signalled(13))), Cause::ProcessCrashed);
+}

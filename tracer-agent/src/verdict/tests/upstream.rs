@@ -205,3 +205,11 @@ fn a_process_that_dies_with_more_to_send_cuts_the_response_short() {
     let kept = SocketEnd { lrcv_age: 500, ..half };
     assert_eq!(one(&[sent, kept]).impact, Impact::None);
 }
+
+#[test]
+fn an_accepted_end_that_an_operator_destroyed_is_his_doing() {
+    let destroyed = SocketEnd { new_state: TcpState::Close, sk_err: 103, ..accepted(process(77, "ss")) };
+    let verdict = one(&[destroyed, reset_leg()]);
+    check(&verdict, By::Operator, Cause::SocketDestroyed, Impact::RequestLost, Confidence::Proven);
+    assert_eq!(verdict.culprit.map(|c| c.process.comm), Some("ss".into()));
+}

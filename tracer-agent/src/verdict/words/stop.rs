@@ -25,6 +25,9 @@ pub fn told(story: &Story<'_>, finding: &Finding) -> String {
         );
     }
     match ending.order {
+        Some(order) if ending.blow.is_none() => {
+            format!("ended with its service ({} to its parent) before it had answered", signal_of(order))
+        }
         Some(order) if RELOADS.contains(&order.signal) => {
             format!("was stopped ({blow}) for a reload ({}) before it had answered", signal_of(order))
         }
@@ -53,7 +56,8 @@ pub fn evidence(story: &Story<'_>, finding: &Finding) -> Vec<String> {
             );
         }
         facts.extend(ending.order.map(|order| {
-            format!("the sender had itself been sent {} {} before", signal_of(order), before(order))
+            let whom = if ending.blow.is_some() { "the sender had itself" } else { "its parent had" };
+            format!("{whom} been sent {} {} before", signal_of(order), before(order))
         }));
     }
     facts.extend(fate.ended_later().map(|(_, ms)| format!("it ended {} after it had closed", seconds(ms))));
