@@ -20,6 +20,8 @@ use crate::{layout, lint, privilege, run, scenarios as scoreboard, setup};
 use stage::{Report, Stage};
 
 const DEADLINE: Duration = Duration::from_secs(20 * 60);
+/// All cases of the scoreboard together, which mostly wait and play side by side.
+const SCOREBOARD_DEADLINE: Duration = Duration::from_secs(15 * 60);
 const KERNELS: [&str; 3] = ["5.10", "6.1", "sid"];
 const UNIT_PACKAGES: [&str; 3] = ["tracer-ebpf", "tracer-agent", "xtask"];
 const SCENARIOS: &str = "scenarios";
@@ -69,7 +71,7 @@ fn everything() -> Result<Vec<Report>> {
     let built = reports.iter().any(|report| report.name == "build" && report.outcome.is_success());
     if built {
         reports.push(Stage::tests(SCENARIOS, scenarios(None)).run());
-        reports.push(Stage::tests(SCOREBOARD, scoreboard::stage(&xtask)).run());
+        reports.push(Stage::tests(SCOREBOARD, scoreboard::stage(&xtask)).within(SCOREBOARD_DEADLINE).run());
     } else {
         let why = "there is no build to test";
         reports.extend([SCENARIOS, SCOREBOARD].map(|name| Report::not_run(name, why)));

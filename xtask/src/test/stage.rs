@@ -36,6 +36,7 @@ pub struct Stage {
     name: String,
     kind: Kind,
     command: Command,
+    deadline: Duration,
 }
 
 #[derive(Debug)]
@@ -55,16 +56,25 @@ enum End {
 // === impl Stage ===
 
 impl Stage {
+    fn new(name: &str, kind: Kind, command: Command) -> Self {
+        Self { name: name.to_owned(), kind, command, deadline: DEADLINE }
+    }
+
+    /// Another deadline than the other stages have.
+    pub fn within(self, deadline: Duration) -> Self {
+        Self { deadline, ..self }
+    }
+
     pub fn check(name: &str, command: Command) -> Self {
-        Self { name: name.to_owned(), kind: Kind::Check, command }
+        Self::new(name, Kind::Check, command)
     }
 
     pub fn tests(name: &str, command: Command) -> Self {
-        Self { name: name.to_owned(), kind: Kind::Tests, command }
+        Self::new(name, Kind::Tests, command)
     }
 
     pub fn filtered(name: &str, command: Command) -> Self {
-        Self { name: name.to_owned(), kind: Kind::FilteredTests, command }
+        Self::new(name, Kind::FilteredTests, command)
     }
 
     /// Runs it to its end or its deadline, and prints how it went; a failure with the part of the log that
@@ -72,14 +82,14 @@ impl Stage {
     pub fn run(mut self) -> Report {
         let start = Instant::now();
         let log = log_file(&self.name);
-        let end = run_logged(&mut self.command, &log, DEADLINE);
+        let end = run_logged(&mut self.command, &log, self.deadline);
         let elapsed = start.elapsed();
         let text =
             fs::read(&log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
         let fault = match &end {
             Ok(End::Exited(status)) if status.success() => None,
             Ok(End::Exited(status)) => Some(status.to_string()),
-            Ok(End::TimedOut) => Some(format!("killed after {} minutes", DEADLINE.as_secs() / 60)),
+            Ok(End::TimedOut) => Some(format!("killed after {} minutes", self.deadline.as_secs() / 60)),
             Err(error) => Some(format!("{error:#}")),
         };
         let outcome = count(self.kind, fault.is_none(), &text);
