@@ -250,6 +250,8 @@ pub enum Event {
 
 // === impl SocketEnd ===
 
+const SEND_SHUTDOWN: u8 = 2;
+
 /// Bytes of the longest goodbye: TLS's close_notify (24 to 31 with today's ciphers, 53 with the old CBC ones).
 pub const LONGEST_GOODBYE: u32 = 53;
 
@@ -305,6 +307,12 @@ impl SocketEnd {
             && !self.rst_received
             && (self.new_state == TcpState::FinWait1
                 || (self.new_state == TcpState::Close && self.sk_err == 0))
+    }
+
+    /// It was shut down for writing only (`SEND_SHUTDOWN` of include/net/sock.h): its owner goes on reading.
+    #[must_use]
+    pub fn half_closed(&self) -> bool {
+        self.new_state == TcpState::FinWait1 && self.shutdown == SEND_SHUTDOWN
     }
 }
 

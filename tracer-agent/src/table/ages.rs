@@ -147,7 +147,7 @@ impl Closing {
             (Wait::GatewayConnecting, end.ktime_ns.saturating_sub(opened) as f64 / 1e6)
         } else if !end.pending || end.old_state != TcpState::Established {
             return None;
-        } else if end.closed_here() {
+        } else if end.closed_here() && !end.half_closed() {
             if client_left || !by_a_live_gateway(end) {
                 return None;
             }

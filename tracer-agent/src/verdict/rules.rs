@@ -41,6 +41,7 @@ pub const RULES: &[Rule] = &[
     rule("given up before an answer was due", connect::given_up),
     rule("destroyed by an operator", here::destroyed),
     rule("probes or retransmissions unanswered", here::timed_out),
+    rule("half closed", healthy::half_closed),
     rule("owner died with a request pending", here::owner_died),
     rule("handshake dropped by a full accept queue", path::queue_dropped),
     rule("request never acknowledged", here::never_acknowledged),

@@ -28,6 +28,12 @@ pub fn goodbye_answered(story: &Story<'_>) -> Option<Finding> {
         .then(|| harmless(story, Cause::Graceful))
 }
 
+/// The owner has said all that it wants to say (`SHUT_WR`) and goes on reading: a tunnel passes its client's half-close on.
+pub fn half_closed(story: &Story<'_>) -> Option<Finding> {
+    (story.end.role == Role::Client && story.end.half_closed())
+        .then(|| Finding::new(By::Gateway, Cause::Graceful, Impact::None))
+}
+
 /// Connected and closed without a byte either way: a port probe or a health check.
 pub fn probe(story: &Story<'_>) -> Option<Finding> {
     let silent = story.end.bytes_sent == 0 && story.end.bytes_received == 0;

@@ -54,7 +54,7 @@ pub fn never_acknowledged(story: &Story<'_>) -> Option<Finding> {
 }
 
 pub fn client_gone(story: &Story<'_>) -> Option<Finding> {
-    if !pending_and_closed_here(story) {
+    if !pending_and_closed_here(story) || last_words(story) {
         return None;
     }
     let left = story.client_left.as_ref()?;
@@ -100,6 +100,14 @@ pub fn closed(story: &Story<'_>) -> Option<Finding> {
         if waited { &[Cause::ClientGone, Cause::GatewayTimeout] } else { &[Cause::ClientGone] };
     pending_and_closed_here(story)
         .then(|| Finding::new(By::Gateway, Cause::GatewayClosed, impact).inferred(alternatives))
+}
+
+/// On a connection that had carried answers, all that waits was written within the last tick or two, right before the
+/// close: as likely a goodbye as a request.
+fn last_words(story: &Story<'_>) -> bool {
+    let end = story.end;
+    let just_written = end.unacked > 0 && end.written_since_read == Some(end.unacked);
+    end.exchanges > 0 && end.lsnd_age <= PARTING_TICKS && just_written
 }
 
 fn pending_and_closed_here(story: &Story<'_>) -> bool {

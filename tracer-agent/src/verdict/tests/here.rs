@@ -198,3 +198,31 @@ fn a_goodbye_just_written_does_not_make_the_request_young() {
     assert_eq!(healthy.impact, Impact::Unknown);
     assert!(!healthy.is_news());
 }
+
+#[test]
+fn a_half_close_gives_nothing_up() {
+    let half = SocketEnd { shutdown: 2, lsnd_age: 0, ..closed_leg() };
+    let tail = SocketEnd {
+        old_state: TcpState::CloseWait,
+        new_state: TcpState::LastAck,
+        actor: Some(process(812, "nginx")),
+        ..client_leg()
+    };
+    let verdicts = play(false, [client_leg(), half, tail].map(Event::SocketEnd).to_vec());
+    check(&verdicts[0], By::Gateway, Cause::Graceful, Impact::None, Confidence::Proven);
+}
+
+#[test]
+fn last_words_are_no_request_that_a_client_left_behind() {
+    let words =
+        SocketEnd { exchanges: 3, lsnd_age: 0, unacked: 69, written_since_read: Some(69), ..closed_leg() };
+    let client = SocketEnd { lrcv_age: 0, ..client_leg() };
+    let tail = SocketEnd {
+        old_state: TcpState::CloseWait,
+        new_state: TcpState::LastAck,
+        actor: Some(process(812, "nginx")),
+        ..client.clone()
+    };
+    let verdict = play(false, [client, words, tail].map(Event::SocketEnd).to_vec()).remove(0);
+    assert!(!verdict.is_news(), "{verdict:#?}");
+}
