@@ -5,9 +5,6 @@
 use super::causes_page::{PAGE, Section, sections};
 use super::{By, Cause, Impact};
 
-/// Ends the first line of a section whose cause the rules do not give.
-const NOT_GIVEN: &str = "Not given yet.";
-
 /// The paragraphs of every section.
 const LABELS: [&str; 5] = ["Meaning", "Logs", "Evidence", "Gateway alone", "Do"];
 
@@ -35,13 +32,12 @@ fn every_cause_has_its_section_in_the_order_of_the_code() {
 #[test]
 fn the_first_line_of_a_section_names_by_and_impact() {
     for Section { name, first_line, .. } in sections() {
-        let line = first_line.strip_suffix(NOT_GIVEN).map_or(first_line, str::trim_end);
-        let parts = line
+        let parts = first_line
             .strip_prefix("By ")
             .and_then(|l| l.strip_suffix('.'))
             .and_then(|l| l.split_once(". Impact "));
         let Some((by, impact)) = parts else {
-            panic!("{name}: not \"By `…`. Impact `…`.\" and perhaps \"{NOT_GIVEN}\": {first_line}");
+            panic!("{name}: not \"By `…`. Impact `…`.\": {first_line}");
         };
         assert_names(name, by, |word| By::from_name(word).is_some());
         assert_names(name, impact, |word| Impact::from_name(word).is_some());

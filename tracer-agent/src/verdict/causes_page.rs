@@ -10,7 +10,7 @@ pub(super) const PAGE: &str = include_str!("../../../docs/causes.md");
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Section {
     pub name: &'static str,
-    /// The line below the heading: by, impact, and whether it is given.
+    /// The line below the heading: by and impact.
     pub first_line: &'static str,
     pub(super) items: Vec<&'static str>,
 }
