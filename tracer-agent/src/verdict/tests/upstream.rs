@@ -178,6 +178,8 @@ fn a_goodbye_that_answers_a_goodbye_is_no_lost_request() {
     let echo = SocketEnd { exchanges: 2, written_since_read: Some(8), lsnd_age: 0, lrcv_age: 0, ..leg() };
     let verdict = one(std::slice::from_ref(&echo));
     check(&verdict, By::Upstream, Cause::Graceful, Impact::None, Confidence::Proven);
+    let request = one(&[SocketEnd { written_since_read: Some(48), ..echo.clone() }]);
+    assert_eq!((request.cause, request.impact), (Cause::ClosedWithoutResponse, Impact::RequestLost));
     // Waiting for an answer to it is another matter.
     assert_eq!(one(&[SocketEnd { lsnd_age: 2500, ..echo }]).impact, Impact::Unknown);
 }
