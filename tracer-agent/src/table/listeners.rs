@@ -25,6 +25,8 @@ pub struct LastListener {
     /// `CLOCK_MONOTONIC` nanoseconds.
     pub until_ns: u64,
     pub exit: Option<Exit>,
+    /// Who sent the signal that ended it.
+    pub killed_by: Option<Process>,
 }
 
 /// Address and network namespace.
@@ -158,7 +160,8 @@ impl Listeners {
             .filter_map(|entry| Some((entry, entry.ceased.as_ref()?)))
             .max_by_key(|(_, ceased)| ceased.ktime_ns)?;
         let process = ceased.by.clone().or_else(|| entry.holders.last().cloned())?;
-        Some(LastListener { until_ns: ceased.ktime_ns, exit: processes.exit_of(&process), process })
+        let (exit, killed_by) = (processes.exit_of(&process), processes.killer_of(&process).cloned());
+        Some(LastListener { process, until_ns: ceased.ktime_ns, exit, killed_by })
     }
 
     /// Whether `process`, or its parent, holds a listener at `address`: a worker accepts from its master's socket.

@@ -123,6 +123,14 @@ impl Processes {
         parent.map_or(&[], |known| &known.signals)
     }
 
+    /// The other process whose signal ended this one.
+    #[must_use]
+    pub fn killer_of(&self, process: &Process) -> Option<&Process> {
+        let signal = u32::from(self.exit_of(process)?.signal?);
+        let last = self.signals_to(process).iter().rev().find(|signalled| signalled.signal == signal)?;
+        last.sent_by_another(process)
+    }
+
     pub fn expire(&mut self, now: u64) {
         self.known.expire(now);
         self.latest.expire(now);

@@ -14,6 +14,8 @@ const TTL_NS: u64 = 24 * 3600 * 1_000_000_000;
 pub struct LastServer {
     pub process: Process,
     pub exit: Option<Exit>,
+    /// Who sent the signal that ended it.
+    pub killed_by: Option<Process>,
 }
 
 /// The table.
@@ -43,7 +45,8 @@ impl UnixPaths {
     #[must_use]
     pub fn last(&self, path: &str, processes: &Processes) -> Option<LastServer> {
         let process = self.servers.get(&path.to_owned())?.clone();
-        Some(LastServer { exit: processes.exit_of(&process), process })
+        let (exit, killed_by) = (processes.exit_of(&process), processes.killer_of(&process).cloned());
+        Some(LastServer { process, exit, killed_by })
     }
 
     pub fn expire(&mut self, now: u64) {

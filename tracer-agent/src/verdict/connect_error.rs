@@ -169,7 +169,7 @@ fn unanswered(story: &Story<'_>) -> Option<Finding> {
 }
 
 fn culprit(last: LastServer) -> Culprit {
-    Culprit { process: last.process, exit: last.exit, killed_by: None }
+    Culprit { process: last.process, exit: last.exit, killed_by: last.killed_by }
 }
 
 fn summary(story: &Story<'_>, target: &Target, finding: &Finding) -> String {

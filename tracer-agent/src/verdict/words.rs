@@ -76,7 +76,9 @@ fn connect_summary(story: &Story<'_>, finding: &Finding) -> String {
                 "nothing listens on {peer}; {} ago {} did{}",
                 seconds(story.end.ktime_ns.saturating_sub(last.until_ns) as f64 / 1e6),
                 named(&last.process),
-                last.exit.map_or_else(String::new, |exit| format!(" ({})", exit_words(exit))),
+                last.exit.map_or_else(String::new, |exit| {
+                    format!(" ({}{})", exit_words(exit), killer(finding.culprit.as_ref()))
+                }),
             ),
             None if story.end.refused_in_netns.is_some() => {
                 format!(
@@ -250,6 +252,12 @@ fn own_summary(story: &Story<'_>, finding: &Finding) -> String {
             "{owner} closed the connection to {peer} with a request pending{}{}",
             after_request(story),
             learned::gateway_closed(story)
+        ),
+        Cause::ClientGone if story.client_left.is_none() => format!(
+            "{owner} closed the connection to {peer} with {} bytes of the answer unread for {}: its client had stopped \
+             reading",
+            story.end.unread,
+            seconds(story.ms(story.end.lrcv_age))
         ),
         Cause::ClientGone => format!(
             "the client {} had left, so {owner} dropped the request to {peer}{}",

@@ -38,7 +38,7 @@ pub fn refused(story: &Story<'_>) -> Option<Finding> {
     let culprit = story.last_listener.as_ref().map(|last| Culprit {
         process: last.process.clone(),
         exit: last.exit,
-        killed_by: None,
+        killed_by: last.killed_by.clone(),
     });
     Some(finding.culprit(culprit))
 }

@@ -1,6 +1,6 @@
 //! Ends that harmed nobody.
 
-use crate::event::{LONGEST_GOODBYE, Role};
+use crate::event::{LONGEST_GOODBYE, Role, SocketEnd};
 use crate::verdict::finding::Finding;
 use crate::verdict::{By, Cause, Impact, Story};
 
@@ -36,6 +36,19 @@ pub fn goodbye_answered(story: &Story<'_>) -> Option<Finding> {
 pub fn half_closed(story: &Story<'_>) -> Option<Finding> {
     (story.end.role == Role::Client && story.end.half_closed())
         .then(|| Finding::new(By::Gateway, Cause::Graceful, Impact::None))
+}
+
+/// The peer had answered, and closed in the ordinary way with more of the request (or a goodbye) unread, so its kernel
+/// made a RST of the FIN. All that it had written has arrived, and a RST takes nothing away from who has not read it
+/// yet; like after a FIN, only the protocol knows whether it was the whole answer.
+pub fn answered_early(story: &Story<'_>) -> Option<Finding> {
+    let closed = |other: &SocketEnd| {
+        let lives = other.actor.as_ref().is_some_and(|actor| actor.exit.is_none());
+        other.unread > 0 && !other.linger0 && other.unacked == 0 && lives
+    };
+    let taken = story.end.unacked == 0 && story.end.bytes_received > 0;
+    (owes_nothing(story) && story.rst_received() && taken && story.other.is_some_and(closed))
+        .then(|| harmless(story, Cause::Graceful))
 }
 
 /// Connected and closed without a byte either way: a port probe or a health check.

@@ -69,17 +69,28 @@ pub fn never_accepted(story: &Story<'_>) -> Option<Finding> {
         .then(|| Finding::new(By::Gateway, Cause::NeverAccepted, Impact::RequestLost))
 }
 
+/// It closed over an answer of which it had not read any more for as long as a timeout takes. Who rejects an answer
+/// does so when it comes; who stops reading waits for whom it passes the answer on to.
+pub fn client_stalled(story: &Story<'_>) -> Option<Finding> {
+    let stalled = story.ms(story.end.lrcv_age) >= SHORTEST_TIMEOUT_MS;
+    (closed_over_an_answer(story) && story.client_left.is_none() && stalled).then(|| {
+        Finding::new(By::Client, Cause::ClientGone, Impact::RequestLost)
+            .inferred(&[Cause::GatewayRejectedResponse])
+    })
+}
+
 /// It closed over an answer that it did not read to its end, while its client was still there: a header too big, a
 /// response that it does not understand. (What is shorter than a goodbye is one.)
 pub fn rejected(story: &Story<'_>) -> Option<Finding> {
+    (closed_over_an_answer(story) && story.client_left.is_none()).then(|| {
+        Finding::new(By::Gateway, Cause::GatewayRejectedResponse, Impact::RequestLost)
+            .inferred(&[Cause::ClientGone])
+    })
+}
+
+fn closed_over_an_answer(story: &Story<'_>) -> bool {
     let unread = story.end.unread > LONGEST_GOODBYE;
-    let kept = story.client_left.is_none();
-    (story.end.role == Role::Client && story.closed_here() && !story.end.pending && unread && kept).then(
-        || {
-            Finding::new(By::Gateway, Cause::GatewayRejectedResponse, Impact::RequestLost)
-                .inferred(&[Cause::ClientGone])
-        },
-    )
+    story.end.role == Role::Client && story.closed_here() && !story.end.pending && unread
 }
 
 pub fn gave_up(story: &Story<'_>) -> Option<Finding> {

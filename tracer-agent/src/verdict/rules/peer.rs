@@ -116,14 +116,16 @@ pub fn closed(story: &Story<'_>) -> Option<Finding> {
 }
 
 /// Data had come, and no request waits. A RST right after it cuts a response short; but a server that closes
-/// with something unread after a whole response resets as well, so then the harm is not known.
+/// with something unread after a whole response resets as well. So then, and where the other end is not to be seen and
+/// the RST came right behind data that nobody has read yet, the harm is not known.
 pub fn reset_mid_response(story: &Story<'_>) -> Option<Finding> {
     let end = story.end;
     if end.role != Role::Client || !story.rst_received() || !story.in_a_response() {
         return None;
     }
     let impact = match story.other {
-        Some(other) if other.unread > 0 && end.unread == 0 => Impact::Unknown,
+        Some(other) if other.unread > 0 => Impact::Unknown,
+        None if end.unread > 0 => Impact::Unknown,
         _ => Impact::ResponseTruncated,
     };
     let finding = Finding::new(By::Upstream, Cause::ResetMidResponse, impact);
@@ -133,6 +135,6 @@ pub fn reset_mid_response(story: &Story<'_>) -> Option<Finding> {
             exit: story.upstream_exit,
             killed_by: story.upstream_killer().cloned(),
         })),
-        None => finding.inferred(&[Cause::MiddleboxReset, Cause::FirewallRejected]),
+        None => finding.inferred(&[Cause::ClosedUnreadData, Cause::MiddleboxReset, Cause::FirewallRejected]),
     })
 }

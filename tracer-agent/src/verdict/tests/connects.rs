@@ -48,6 +48,17 @@ fn a_refusal_names_who_listened_last_and_how_it_ended() {
     check(&verdict, By::Upstream, Cause::NoListener, Impact::ConnectFailed, Confidence::Proven);
     assert_eq!(verdict.culprit.and_then(|c| c.exit), Some(exit));
     assert_eq!(verdict.summary, "nothing listens on 10.0.0.2:80; 4.000 s ago api[991] did (exit code 2)");
+    let (gone, killer) = (process(991, "api"), process(33, "sh"));
+    let events = vec![
+        listener(true, 10 * SECOND, gone.clone()),
+        signal(&gone, &killer, 9),
+        Event::ProcessExit(ProcessExit { ktime_ns: 99 * SECOND, process: dying(991, "api", signalled(9)) }),
+        listener(false, 99 * SECOND, gone),
+        Event::SocketEnd(refused.clone()),
+    ];
+    let killed = play(false, events).remove(0);
+    assert_eq!(killed.culprit.and_then(|c| c.killed_by), Some(killer));
+    assert!(killed.summary.ends_with("api[991] did (SIGKILL by sh[33])"), "{}", killed.summary);
     let never = one(&[refused]);
     assert_eq!((never.confidence, never.culprit), (Confidence::Proven, None));
 }

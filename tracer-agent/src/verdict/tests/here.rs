@@ -161,10 +161,19 @@ fn a_gateway_that_gave_up_before_anybody_accepted_says_so() {
 
 #[test]
 fn a_close_over_an_unread_answer_rejects_it_unless_the_client_had_gone_or_it_was_a_goodbye() {
-    let close =
-        SocketEnd { pending: false, unread: 4000, bytes_received: 9000, exchanges: 1, ..closed_leg() };
+    let close = SocketEnd {
+        pending: false,
+        unread: 4000,
+        bytes_received: 9000,
+        exchanges: 1,
+        lrcv_age: 0,
+        ..closed_leg()
+    };
     let verdict = one(std::slice::from_ref(&close));
     check(&verdict, By::Gateway, Cause::GatewayRejectedResponse, Impact::RequestLost, Confidence::Inferred);
+    let stalled = one(&[SocketEnd { lrcv_age: 250, ..close.clone() }]);
+    check(&stalled, By::Client, Cause::ClientGone, Impact::RequestLost, Confidence::Inferred);
+    assert_eq!(stalled.alternatives, [Cause::GatewayRejectedResponse]);
     let goodbye = one(&[SocketEnd { unread: 31, ..close.clone() }]);
     assert_eq!(goodbye.impact, Impact::None);
     let leg = SocketEnd { unanswered: false, answering: true, ..client_leg() };

@@ -86,9 +86,19 @@ fn a_reset_right_after_data_cuts_a_response_short_and_long_after_it_harms_nobody
     check(&short, By::Upstream, Cause::ResetMidResponse, Impact::ResponseTruncated, Confidence::Inferred);
     let idle = one(&[SocketEnd { lrcv_age: 1000, lsnd_age: 1000, ..answered.clone() }]);
     check(&idle, By::Upstream, Cause::IdleClose, Impact::None, Confidence::Proven);
+    let behind_data = one(&[SocketEnd { unread: 141, ..answered.clone() }]);
+    check(&behind_data, By::Upstream, Cause::ResetMidResponse, Impact::Unknown, Confidence::Inferred);
+    assert!(behind_data.alternatives.contains(&Cause::ClosedUnreadData));
     let unread =
         SocketEnd { unread: 3, bytes_sent: 141, new_state: TcpState::Close, ..accepted(process(7, "api")) };
-    assert_eq!(one(&[unread, answered]).impact, Impact::Unknown);
+    let on_its_way = SocketEnd { unacked: 100, ..unread.clone() };
+    assert_eq!(one(&[on_its_way, answered.clone()]).impact, Impact::Unknown);
+    let more_to_send = SocketEnd { unacked: 5000, ..answered.clone() };
+    assert_eq!(one(&[unread.clone(), more_to_send]).impact, Impact::Unknown);
+    let on_purpose = SocketEnd { linger0: true, unread: 0, ..unread.clone() };
+    assert_eq!(one(&[on_purpose, answered.clone()]).impact, Impact::ResponseTruncated);
+    let early = one(&[unread, SocketEnd { unread: 141, ..answered }]);
+    check(&early, By::Upstream, Cause::Graceful, Impact::None, Confidence::Proven);
 }
 
 #[test]
