@@ -104,6 +104,7 @@ fn serve(mut stream: TcpStream) {
         match answers::give(&mut stream, name, number, body) {
             Some(answers::Then::Serve) => continue,
             Some(answers::Then::Close) => return,
+            Some(answers::Then::Echo) => return answers::echo(stream),
             None => {}
         }
         if stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nhello\n").is_err() {

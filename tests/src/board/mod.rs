@@ -10,6 +10,7 @@ pub mod expected;
 pub mod go;
 mod program;
 mod runner;
+pub mod scan;
 mod stage;
 mod tun;
 mod watch;

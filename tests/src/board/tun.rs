@@ -196,11 +196,11 @@ fn reset_for(segment: &[u8]) -> Vec<u8> {
     packet
 }
 
-fn partial(bytes: &[u8]) -> u32 {
+pub(super) fn partial(bytes: &[u8]) -> u32 {
     bytes.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum()
 }
 
-fn checksum(start: u32, bytes: &[u8]) -> u16 {
+pub(super) fn checksum(start: u32, bytes: &[u8]) -> u16 {
     let mut sum = start + partial(bytes);
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);

@@ -9,6 +9,7 @@ use std::time::Duration;
 pub enum Then {
     Serve,
     Close,
+    Echo,
 }
 
 /// Gives the answer of this name, with `number` as its argument; `body` bytes of the request's body were read with its
@@ -23,17 +24,20 @@ pub fn give(stream: &mut TcpStream, name: &str, number: u64, body: u64) -> Optio
         "chunked" => {
             (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nhello\n\r\n0\r\n\r\n", Then::Serve)
         }
+        "websocket" => {
+            (b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n", Then::Echo)
+        }
         "closing" => {
             (b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 6\r\n\r\nhello\n", Then::Close)
         }
-        "unknown-accel" => {
-            (b"HTTP/1.1 200 OK\r\nX-Accel-Redirect: /here\r\nContent-Length: 0\r\n\r\n", Then::Serve)
-        }
+        "accel" => (b"HTTP/1.1 200 OK\r\nX-Accel-Redirect: /here\r\nContent-Length: 0\r\n\r\n", Then::Serve),
         // The body of the request stays unread.
-        "early" => (
-            b"HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 6\r\n\r\nlarge\n",
-            Then::Close,
-        ),
+        "early" => {
+            std::thread::sleep(Duration::from_millis(number));
+            let text =
+                b"HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 6\r\n\r\nlarge\n";
+            (text, Then::Close)
+        }
         // No header's name may have a NUL in it.
         "bad-header" => {
             (b"HTTP/1.1 200 OK\r\nBro\0ken: yes\r\nContent-Length: 6\r\n\r\nhello\n", Then::Serve)
@@ -49,6 +53,11 @@ pub fn give(stream: &mut TcpStream, name: &str, number: u64, body: u64) -> Optio
         "big-header" => {
             let filler = "x".repeat(usize::try_from(number).unwrap_or(0));
             let text = format!("HTTP/1.1 200 OK\r\nX-Filler: {filler}\r\nContent-Length: 6\r\n\r\nhello\n");
+            return stream.write_all(text.as_bytes()).ok().map(|()| Then::Serve);
+        }
+        "error" => {
+            let body = "x".repeat(usize::try_from(number).unwrap_or(0));
+            let text = format!("HTTP/1.1 500 Oops\r\nContent-Length: {number}\r\n\r\n{body}");
             return stream.write_all(text.as_bytes()).ok().map(|()| Then::Serve);
         }
         "big" => return large(stream, number).ok().map(|()| Then::Serve),

@@ -27,6 +27,7 @@ pub const CASES: &[Case] = &[
     Case::new("client_gone_unnoticed", client_gone_unnoticed),
     Case::new("malformed_header", |stage| breaks(stage, "/bad-header")),
     Case::new("header_too_big", |stage| breaks(stage, "/big-header/200000")),
+    Case::new("interim_answer", interim_answer),
     Case::new("tcp_checks", |stage| checks(stage, "")),
     Case::new("http_checks", |stage| checks(stage, "option httpchk GET /ok")),
     Case::new("check_of_a_dead_server", check_of_a_dead_server),
@@ -117,6 +118,12 @@ fn client_gone_unnoticed(stage: &mut Stage) -> Result<()> {
     let outcome = stage.request("/slow/1500", &["--max-time", "0.5"])?;
     ensure!(outcome.code == 28, "curl did not give up: {outcome:?}");
     stage.program("haproxy")?.wait_to_say("/slow/1500", Duration::from_secs(10))
+}
+
+fn interim_answer(stage: &mut Stage) -> Result<()> {
+    stage.start_fault_server(&[])?;
+    start(stage, "", "")?;
+    stage.demand("/continue", 200)
 }
 
 /// Many checks of a healthy server, and a request that nothing happens to.

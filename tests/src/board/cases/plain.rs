@@ -1,5 +1,9 @@
 //! One fault after the other in a plain server behind nginx, in nginx itself, and in what their hosts give them.
 
+mod clients;
+mod gateway;
+mod servers;
+
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -35,6 +39,24 @@ pub const CASES: &[Case] = &[
     Case::new("gateway_killed", gateway_killed),
     Case::new("no_local_port", no_local_port),
     Case::new("socket_destroyed_at_the_gateway", socket_destroyed_at_the_gateway),
+    Case::new("socket_destroyed_at_the_upstream", servers::socket_destroyed),
+    Case::new("part_and_close", |stage| servers::cut_short(stage, "/partial-fin")),
+    Case::new("part_and_crash", |stage| servers::cut_short(stage, "/partial-segv")),
+    Case::new("answered_early_body_unread", servers::answered_early_body_unread),
+    Case::new("no_listener_after_a_kill", servers::no_listener_after_a_kill),
+    Case::new("restart_gap", servers::restart_gap),
+    Case::new("gateway_timeout", gateway::timeout),
+    ipv6("gateway_timeout_loopback_ipv6", gateway::timeout).over(Link::Loopback),
+    Case::new("gateway_stopped_fast", gateway::stopped_fast),
+    Case::new("header_too_big", |stage| breaks(stage, "/big-header/200000")),
+    Case::new("header_invalid", |stage| breaks(stage, "/bad-header")),
+    Case::new("chunk_invalid", gateway::chunk_invalid),
+    Case::new("not_http", gateway::not_http),
+    Case::new("answer_discarded", gateway::answer_discarded),
+    Case::new("client_reset", clients::resets),
+    Case::new("client_half_closed", clients::half_closes),
+    Case::new("client_gone_mid_response", clients::gone_mid_response),
+    Case::new("client_too_slow", clients::too_slow),
 ];
 
 /// Above what the server itself needs, below what would be felt by other cases.
