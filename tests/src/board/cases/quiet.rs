@@ -28,6 +28,7 @@ pub const CASES: &[Case] = &[
     Case::new("masked_refusal", answers::masked_refusal),
     Case::new("load", answers::load),
     Case::new("reuse", kept::reuse),
+    Case::new("one_port_again_and_again", kept::one_port),
     Case::new("idle_close_by_the_upstream", kept::idle_close_by_the_upstream),
     Case::new("idle_close_by_the_gateway", kept::idle_close_by_the_gateway),
     Case::new("idle_server_exits", kept::exits),

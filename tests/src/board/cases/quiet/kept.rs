@@ -18,6 +18,14 @@ pub fn reuse(stage: &mut Stage) -> Result<()> {
     stage.wait_for_connections(1)
 }
 
+/// The gateway has one port, and each connection gets it while the server still remembers the one before (TIME_WAIT).
+pub fn one_port(stage: &mut Stage) -> Result<()> {
+    stage.start_fault_server(&[])?;
+    start_gateway(stage, "")?;
+    stage.run_in_gateway(&["sysctl", "-qw", "net.ipv4.ip_local_port_range=61000 61000"])?;
+    demand_200s(stage.net().gateway(), &stage.nginx()?.url("/until-close"), 10)
+}
+
 pub fn idle_close_by_the_upstream(stage: &mut Stage) -> Result<()> {
     stage.start_fault_server(&[])?;
     start_gateway(stage, "")?;
