@@ -28,7 +28,7 @@ fn culprit(finding: &Finding) -> String {
 
 /// `1.204 s`, `37 ms`, `less than 4 ms`: the kernel keeps most of these times in ticks, so none is shorter.
 pub(super) fn seconds(ms: f64) -> String {
-    if ms >= 1000.0 {
+    if ms >= 999.5 {
         format!("{:.3} s", ms / 1000.0)
     } else if ms < SHORTEST_MS {
         format!("less than {SHORTEST_MS:.0} ms")
