@@ -3,6 +3,7 @@
 
 use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -91,4 +92,16 @@ pub fn dial_refused(namespace: &Namespace, address: SocketAddr, count: u32) -> R
         }
         Ok(start.elapsed())
     })?
+}
+
+/// Closes with SO_LINGER 0, which sends a RST in place of a FIN.
+pub fn reset(stream: TcpStream) {
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+    let size = libc::socklen_t::try_from(size_of::<libc::linger>()).unwrap_or(0);
+    // SAFETY: the pointer and the size describe `linger`, which outlives the call.
+    unsafe {
+        let value = (&raw const linger).cast::<libc::c_void>();
+        libc::setsockopt(stream.as_raw_fd(), libc::SOL_SOCKET, libc::SO_LINGER, value, size);
+    }
+    drop(stream);
 }

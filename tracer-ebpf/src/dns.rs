@@ -16,7 +16,7 @@ use tracer_ebpf::config::is_resolver_port;
 use tracer_ebpf::wire::dns::{DnsAnswer, DnsQuery, flag};
 use tracer_ebpf::wire::{Tuple, kind};
 
-use crate::kread::{PF_KTHREAD, Sk, TaskRef, write_mapped, write_words};
+use crate::kread::{AF_INET, AF_INET6, PF_KTHREAD, Sk, TaskRef, write_mapped, write_words};
 use crate::maps::{self, owner_flag};
 use crate::user_message::{self, Message, read_user};
 use crate::{emit, globals};
@@ -30,8 +30,6 @@ const TYPE_AND_CLASS: u64 = 4;
 /// Labels of a name that are followed. What a gateway resolves has a handful; a reverse name of IPv6 has 34.
 const LABELS: u32 = 40;
 const CLASS_INTERNET: u16 = 1;
-const AF_INET6: u16 = 10;
-const AF_INET: u16 = 2;
 /// A system call that will be made again, or has nothing to say yet.
 const EINTR: i32 = 4;
 const EAGAIN: i32 = 11;

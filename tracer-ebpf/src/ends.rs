@@ -1,6 +1,7 @@
 //! Ends of connections: what is counted, what is worth a record, and what the record says.
 
 use aya_ebpf::helpers::{bpf_get_socket_cookie, bpf_jiffies64};
+use tracer_ebpf::LONGEST_GOODBYE;
 use tracer_ebpf::config::flag as config_flag;
 use tracer_ebpf::tcp_state as s;
 use tracer_ebpf::wire::{SocketEnd, UpstreamCounters, UpstreamKey, flag, kind, outcome, phase, role};
@@ -11,9 +12,6 @@ use crate::{ages, connects, emit, notes};
 
 const ECONNREFUSED: u32 = 111;
 const ETIMEDOUT: u32 = 110;
-/// Unread bytes that a healthy close may leave: TLS's close_notify is no longer (24 to 31 with today's ciphers, 53
-/// with the old CBC ones).
-const LONGEST_GOODBYE: u32 = 53;
 
 #[inline(always)]
 pub fn connect_failed(sk: &Sk, new_state: u8) {

@@ -43,6 +43,12 @@ use load;
 /// A pointer to a kernel object.
 type Raw = *const u8;
 
+/// Inode number of a `struct net`; 0 for none.
+#[inline(always)]
+fn net_inum(net: Raw) -> u32 {
+    if net.is_null() { 0 } else { load!(net, net_inum as u32) }
+}
+
 /// `struct sock`.
 #[derive(Clone, Copy)]
 pub struct Sk(Raw);

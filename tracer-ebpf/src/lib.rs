@@ -24,3 +24,7 @@ pub mod tcp_state {
     pub const CLOSING: u8 = 11;
     pub const NEW_SYN_RECV: u8 = 12;
 }
+
+/// Bytes of the longest goodbye: TLS's close_notify (24 to 31 with today's ciphers, 53 with the old CBC ones). A healthy
+/// close may leave as much unread.
+pub const LONGEST_GOODBYE: u32 = 53;

@@ -16,6 +16,8 @@ use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
+use rstrace_tests::client::reset;
+
 fn main() -> io::Result<()> {
     let mut arguments = std::env::args().skip(1);
     let address = arguments.next().unwrap_or_default();
@@ -155,16 +157,4 @@ fn allocate_until_killed() {
         hoard.push(vec![1_u8; 1 << 20]);
         std::hint::black_box(&hoard);
     }
-}
-
-/// Closes with SO_LINGER 0, which sends a RST in place of a FIN.
-fn reset(stream: TcpStream) {
-    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
-    let size = libc::socklen_t::try_from(size_of::<libc::linger>()).unwrap_or(0);
-    // SAFETY: the pointer and the size describe `linger`, which outlives the call.
-    unsafe {
-        let value = (&raw const linger).cast::<libc::c_void>();
-        libc::setsockopt(stream.as_raw_fd(), libc::SOL_SOCKET, libc::SO_LINGER, value, size);
-    }
-    drop(stream);
 }

@@ -2,7 +2,6 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -31,18 +30,6 @@ impl Stage {
         write!(stream, "GET {path} HTTP/1.1\r\nHost: rstrace\r\n\r\n")?;
         Ok(stream)
     }
-}
-
-/// Closes with a RST in place of a FIN.
-pub fn reset(stream: TcpStream) {
-    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
-    let size = libc::socklen_t::try_from(size_of::<libc::linger>()).unwrap_or(0);
-    // SAFETY: the pointer and the size describe `linger`, which outlives the call.
-    unsafe {
-        let value = (&raw const linger).cast::<libc::c_void>();
-        libc::setsockopt(stream.as_raw_fd(), libc::SOL_SOCKET, libc::SO_LINGER, value, size);
-    }
-    drop(stream);
 }
 
 /// Says that nothing more will be written, and reads what still comes.

@@ -29,7 +29,8 @@ impl Leg {
     }
 
     pub fn request(&mut self, path: &str) -> Result<()> {
-        write!(self.0, "GET {path} HTTP/1.1\r\nHost: upstream\r\n\r\n").with_context(|| format!("request {path}"))
+        write!(self.0, "GET {path} HTTP/1.1\r\nHost: upstream\r\n\r\n")
+            .with_context(|| format!("request {path}"))
     }
 
     /// Reads one short answer of an upstream that keeps the connection.

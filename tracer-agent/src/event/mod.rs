@@ -20,6 +20,8 @@ use serde::{Deserialize, Serialize};
 use tracer_ebpf::wire::IDLE_AGES;
 
 pub use connect_error::ConnectError;
+pub use tracer_ebpf::LONGEST_GOODBYE;
+
 pub use decode::{DecodeError, decode};
 pub use dns::{DnsAnswer, DnsQuery, QueryType, Reply};
 pub use target::Target;
@@ -251,9 +253,6 @@ pub enum Event {
 // === impl SocketEnd ===
 
 const SEND_SHUTDOWN: u8 = 2;
-
-/// Bytes of the longest goodbye: TLS's close_notify (24 to 31 with today's ciphers, 53 with the old CBC ones).
-pub const LONGEST_GOODBYE: u32 = 53;
 
 impl SocketEnd {
     /// Jiffies since the pending request was sent. A goodbye that was written within the last tick or two and is not

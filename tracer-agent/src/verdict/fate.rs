@@ -218,3 +218,13 @@ fn blow<'a>(
     };
     found.filter(|signalled| signalled.sent_by_another(process).is_some())
 }
+
+/// The other process that sent the last signal of the kind that ended `victim`; None: the kernel, or itself.
+pub fn killer<'a>(exit: Option<Exit>, signals: &'a [Signalled], victim: &Process) -> Option<&'a Process> {
+    let signal = u32::from(exit?.signal?);
+    let last = signals.iter().rev().find(|s| s.signal == signal)?;
+    if last.by_kernel {
+        return None;
+    }
+    last.sender.as_ref().filter(|sender| !sender.is(victim))
+}

@@ -2,6 +2,26 @@
 
 use super::{By, Cause, Confidence, Culprit, Impact};
 
+/// What may stand behind the end of a stream (a FIN) whose other process is not seen.
+pub const BEHIND_AN_END: &[Cause] = &[
+    Cause::ProcessExited,
+    Cause::ProcessCrashed,
+    Cause::ProcessKilled,
+    Cause::OomKilled,
+    Cause::WorkerTimeout,
+    Cause::ServiceStopped,
+    Cause::UpstreamTimeout,
+];
+/// What may stand behind a reset whose other process is not seen, if it was that process.
+pub const BEHIND_A_RESET: &[Cause] = &[
+    Cause::ClosedUnreadData,
+    Cause::ProcessCrashed,
+    Cause::ProcessKilled,
+    Cause::OomKilled,
+    Cause::WorkerTimeout,
+    Cause::ServiceStopped,
+];
+
 /// What a rule has found.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Finding {

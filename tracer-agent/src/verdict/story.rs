@@ -1,7 +1,7 @@
 //! All that is known around one ended connection, and the questions that rules ask of it.
 
 use super::Impact;
-use super::fate::{Ending, Fate};
+use super::fate::{Ending, Fate, killer};
 use crate::event::{Exit, Process, ResetSent, Role, SocketEnd, TcpState};
 use crate::table::{
     Burst, ClientLeft, LastListener, Processes, Queue, Repetition, Signalled, Tables, idle_limit,
@@ -12,7 +12,7 @@ use crate::table::{
 const SHORTEST_REQUEST: u32 = 27;
 
 /// An end this long after the last data hits an idle connection, not the middle of a response.
-const IDLE_MS: f64 = 1000.0;
+pub const IDLE_MS: f64 = 1000.0;
 
 /// Nobody gives up connecting sooner: a round trip through one machine room takes as long.
 const SHORTEST_CONNECT_NS: u64 = 10_000_000;
@@ -219,13 +219,4 @@ fn fate<'a>(tables: &'a Tables, accepted: &'a SocketEnd) -> Option<Fate<'a>> {
         tables.listeners().is_held_by(accepted.tuple.local, accepted.tuple.netns, process)
     };
     Some(Fate::gather(tables, process, accepted.ktime_ns, process.exit.is_some(), serves))
-}
-
-fn killer<'a>(exit: Option<Exit>, signals: &'a [Signalled], victim: &Process) -> Option<&'a Process> {
-    let signal = u32::from(exit?.signal?);
-    let last = signals.iter().rev().find(|s| s.signal == signal)?;
-    if last.by_kernel {
-        return None;
-    }
-    last.sender.as_ref().filter(|sender| !sender.is(victim))
 }

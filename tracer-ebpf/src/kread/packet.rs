@@ -3,7 +3,7 @@
 use core::ffi::c_void;
 use core::ptr;
 
-use super::{Raw, load};
+use super::{Raw, load, net_inum};
 use crate::globals::offset;
 
 /// `struct sk_buff`.
@@ -25,26 +25,10 @@ impl Skb {
     #[inline(always)]
     pub fn netns(&self) -> u32 {
         let device = load!(self.0, skb_dev as Raw);
-        if device.is_null() {
-            return self.socket_netns();
+        if !device.is_null() {
+            return net_inum(load!(device, dev_net as Raw));
         }
-        let net = load!(device, dev_net as Raw);
-        if net.is_null() {
-            return 0;
-        }
-        load!(net, net_inum as u32)
-    }
-
-    #[inline(always)]
-    fn socket_netns(&self) -> u32 {
         let sk = load!(self.0, skb_sk as Raw);
-        if sk.is_null() {
-            return 0;
-        }
-        let net = load!(sk, skc_net as Raw);
-        if net.is_null() {
-            return 0;
-        }
-        load!(net, net_inum as u32)
+        if sk.is_null() { 0 } else { net_inum(load!(sk, skc_net as Raw)) }
     }
 }

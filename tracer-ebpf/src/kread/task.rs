@@ -6,7 +6,7 @@ use core::ptr;
 use tracer_ebpf::config::MISSING;
 use tracer_ebpf::wire::Task;
 
-use super::{Raw, load};
+use super::{Raw, load, net_inum};
 use crate::globals::offset;
 
 /// `PF_EXITING` of include/linux/sched.h.
@@ -61,11 +61,7 @@ impl TaskRef {
             // A dying task gives it up; its sockets say where they were.
             return 0;
         }
-        let net = load!(nsproxy, nsproxy_net_ns as Raw);
-        if net.is_null() {
-            return 0;
-        }
-        load!(net, net_inum as u32)
+        net_inum(load!(nsproxy, nsproxy_net_ns as Raw))
     }
 
     /// Address of the array of its open files, and how many there may be.

@@ -6,8 +6,8 @@ mod probes;
 
 use anyhow::Result;
 
-use crate::board::dial::reset;
 use crate::board::{Case, Stage};
+use crate::client::reset;
 
 pub const CASES: &[Case] = &[
     Case::new("healthy_close", |stage| answers::once(stage, "/ok", 200)),

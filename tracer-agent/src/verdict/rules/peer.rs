@@ -5,31 +5,12 @@ use super::path;
 use super::process::{alive, closer};
 use crate::event::Role;
 use crate::event::errno::ECONNABORTED;
-use crate::verdict::finding::Finding;
+use crate::verdict::finding::{BEHIND_A_RESET, BEHIND_AN_END, Finding};
 use crate::verdict::{By, Cause, Culprit, Impact, Story};
 
-/// What may stand behind a FIN whose sender is not on this host.
-const BEHIND_A_FIN: &[Cause] = &[
-    Cause::ProcessExited,
-    Cause::ProcessCrashed,
-    Cause::ProcessKilled,
-    Cause::OomKilled,
-    Cause::WorkerTimeout,
-    Cause::ServiceStopped,
-    Cause::UpstreamTimeout,
-];
-/// What may stand behind a RST whose sender is not on this host.
-const BEHIND_A_RST: &[Cause] = &[
-    Cause::ClosedUnreadData,
-    Cause::ProcessCrashed,
-    Cause::ProcessKilled,
-    Cause::OomKilled,
-    Cause::WorkerTimeout,
-    Cause::ServiceStopped,
-    Cause::MiddleboxReset,
-    Cause::FirewallRejected,
-    Cause::ConnectionForgotten,
-];
+/// What may stand behind a RST whose sender is not on this host, besides its own process.
+const BEHIND_A_RST_ON_THE_WAY: &[Cause] =
+    &[Cause::MiddleboxReset, Cause::FirewallRejected, Cause::ConnectionForgotten];
 /// What ends all connections of an upstream at once.
 const DEATHS: &[Cause] = &[
     Cause::ProcessExited,
@@ -96,9 +77,9 @@ pub fn reset(story: &Story<'_>) -> Option<Finding> {
         Some(other) if other.linger0 => finding.culprit(other.actor.clone().map(alive)),
         _ if learned::died_together(story) => finding.inferred(DEATHS),
         _ if path::nothing_acknowledged(story.end) => {
-            finding.inferred(&[BEHIND_A_RST, &[Cause::AcceptQueueFull]].concat())
+            finding.inferred(&[BEHIND_A_RESET, BEHIND_A_RST_ON_THE_WAY, &[Cause::AcceptQueueFull]].concat())
         }
-        _ => finding.inferred(BEHIND_A_RST),
+        _ => finding.inferred(&[BEHIND_A_RESET, BEHIND_A_RST_ON_THE_WAY].concat()),
     })
 }
 
@@ -111,7 +92,7 @@ pub fn closed(story: &Story<'_>) -> Option<Finding> {
     Some(match story.other {
         Some(other) => finding.culprit(other.actor.as_ref().map(|process| closer(story, process))),
         None if learned::died_together(story) => finding.inferred(DEATHS),
-        None => finding.inferred(BEHIND_A_FIN),
+        None => finding.inferred(BEHIND_AN_END),
     })
 }
 

@@ -2,7 +2,9 @@
 
 use super::Story;
 use crate::event::{Process, UnixHow};
-use crate::verdict::finding::Finding;
+use crate::table::SHORTEST_TIMEOUT_MS;
+use crate::verdict::finding::{BEHIND_A_RESET, BEHIND_AN_END, Finding};
+use crate::verdict::story::IDLE_MS;
 use crate::verdict::{By, Cause, Culprit, Impact};
 
 /// A named rule.
@@ -37,33 +39,8 @@ pub const RULES: &[Rule] = &[
     rule("graceful", graceful),
 ];
 
-/// Nobody configures a response timeout below this: what is closed earlier was closed for another reason.
-const SHORTEST_TIMEOUT_MS: f64 = 100.0;
 /// What is written and followed by the close within this may be a goodbye of the protocol, not a request.
 const PARTING_MS: f64 = 8.0;
-/// Without data for this long it is an idle connection that is closed.
-const IDLE_MS: f64 = 1000.0;
-/// What may stand behind the end of a stream whose other process is not seen.
-const BEHIND_AN_END: &[Cause] = &[
-    Cause::ProcessExited,
-    Cause::ProcessCrashed,
-    Cause::ProcessKilled,
-    Cause::OomKilled,
-    Cause::WorkerTimeout,
-    Cause::ServiceStopped,
-    Cause::UpstreamTimeout,
-];
-
-/// The same of a reset.
-const BEHIND_A_RESET: &[Cause] = &[
-    Cause::ClosedUnreadData,
-    Cause::ProcessCrashed,
-    Cause::ProcessKilled,
-    Cause::OomKilled,
-    Cause::WorkerTimeout,
-    Cause::ServiceStopped,
-    Cause::NeverAccepted,
-];
 
 fn closed_by_owner(story: &Story<'_>) -> bool {
     story.pending() && story.end.how == UnixHow::Closed
@@ -145,7 +122,8 @@ fn keepalive_race(story: &Story<'_>) -> Option<Finding> {
 fn reset(story: &Story<'_>) -> Option<Finding> {
     (story.pending() && story.end.how == UnixHow::Reset).then(|| match server(story) {
         Some(culprit) => found(By::Upstream, Cause::ClosedUnreadData).culprit(Some(culprit)),
-        None => found(By::Upstream, Cause::ResetWithoutResponse).inferred(BEHIND_A_RESET),
+        None => found(By::Upstream, Cause::ResetWithoutResponse)
+            .inferred(&[BEHIND_A_RESET, &[Cause::NeverAccepted]].concat()),
     })
 }
 

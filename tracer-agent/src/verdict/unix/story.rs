@@ -2,7 +2,7 @@
 
 use crate::event::{Exit, Process, UnixEnd, UnixHow};
 use crate::table::{ClientLeft, Signalled, Tables};
-use crate::verdict::fate::Fate;
+use crate::verdict::fate::{Fate, killer};
 use crate::verdict::{Cause, Culprit};
 
 /// The evidence. Whatever is not known is None.
@@ -77,13 +77,4 @@ impl Story<'_> {
     pub fn owner_killer(&self) -> Option<&Process> {
         killer(self.owner_exit, self.owner_signals, self.end.connection.owner.as_ref()?)
     }
-}
-
-fn killer<'a>(exit: Option<Exit>, signals: &'a [Signalled], victim: &Process) -> Option<&'a Process> {
-    let signal = u32::from(exit?.signal?);
-    let last = signals.iter().rev().find(|s| s.signal == signal)?;
-    if last.by_kernel {
-        return None;
-    }
-    last.sender.as_ref().filter(|sender| !sender.is(victim))
 }

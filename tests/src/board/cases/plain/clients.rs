@@ -7,7 +7,8 @@ use anyhow::{Result, ensure};
 
 use super::start;
 use crate::board::Stage;
-use crate::board::dial::{half_close, reset};
+use crate::board::dial::half_close;
+use crate::client::reset;
 use crate::process::poll;
 
 pub fn resets(stage: &mut Stage) -> Result<()> {
