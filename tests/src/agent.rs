@@ -1,13 +1,14 @@
 //! Runs `rstrace` as an operator does: the daemon with live JSON lines, or `watch` by itself, and
 //! gives the lines with deadlines. It judges nothing; see `expect.rs`.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
 use crate::process::{Gathered, Guarded, Lines};
@@ -209,8 +210,13 @@ pub fn binary() -> Result<PathBuf> {
 
 /// A TCP port of loopback on which nobody listens at this moment.
 ///
+/// It is bound and never listened on: who listens is a gateway to the agents that already run, and this process is
+/// the client of every case that plays.
+///
 /// # Errors
 /// When none can be bound.
 pub fn free_port() -> Result<SocketAddr> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?)
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())?;
+    socket.local_addr()?.as_socket().context("a bound socket has no address")
 }

@@ -188,7 +188,8 @@ fn play_once(play: &Play, host: Option<HostWatch>, watch_gateway: bool) -> Resul
         lines.retain(|line| line["time"].as_str() > Some(&begin.1) && line["upstream"] != end.0);
         let error = play.expected.check(vantage, &lines).err().map(|error| {
             let shown: String = lines.iter().map(|line| format!("{line}\n")).collect();
-            format!("{error:#}\n--- lines\n{shown}--- rstrace's log\n{}{}", watch.log(), stage.all_said())
+            let (lost, log, said) = (watch.lost(), watch.log(), stage.all_said());
+            format!("{error:#}\n--- lines\n{shown}{lost}--- rstrace's log\n{log}{said}")
         });
         seen.push((vantage, lines, error));
     }

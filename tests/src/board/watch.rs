@@ -1,5 +1,6 @@
 //! The agent of the whole host, shared by all cases that play: its lines, by the network namespaces they are about.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use serde_json::Value;
 
 use crate::agent::Agent;
 use crate::process::poll;
+use crate::scrape::Scrape;
 
 /// Both watchers answer the same questions.
 pub trait Watch {
@@ -17,11 +19,24 @@ pub trait Watch {
 
     /// What the agent logged.
     fn log(&self) -> String;
+
+    /// Where it serves its metrics.
+    fn listen(&self) -> SocketAddr;
+
+    /// What the agent says that it has lost: with a line that is missing, whether it was.
+    fn lost(&self) -> String {
+        let scrape = match Scrape::of(self.listen()) {
+            Ok(scrape) => scrape,
+            Err(error) => return format!("its metrics: {error:#}\n"),
+        };
+        let lost = scrape.matching("rstrace_events_lost_total", &[]).filter(|sample| sample.value > 0.0);
+        lost.map(|sample| format!("lost since it started: {:?} {}\n", sample.labels, sample.value)).collect()
+    }
 }
 
 /// A handle to the shared agent.
 #[derive(Debug, Clone)]
-pub struct HostWatch(Arc<Mutex<Seen>>);
+pub struct HostWatch(Arc<Mutex<Seen>>, SocketAddr);
 
 #[derive(Debug, Default)]
 struct Seen {
@@ -49,7 +64,7 @@ impl HostWatch {
                     return;
                 }
             };
-            let _ = ready.send(Ok(()));
+            let _ = ready.send(Ok(agent.listen()));
             loop {
                 let read = agent.read_for(Duration::from_millis(20));
                 let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
@@ -62,8 +77,8 @@ impl HostWatch {
                 }
             }
         });
-        is_ready.recv()??;
-        Ok(Self(seen))
+        let listen = is_ready.recv()??;
+        Ok(Self(seen, listen))
     }
 }
 
@@ -79,6 +94,10 @@ impl Watch for HostWatch {
     fn log(&self) -> String {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).log.clone()
     }
+
+    fn listen(&self) -> SocketAddr {
+        self.1
+    }
 }
 
 impl Watch for Agent {
@@ -89,6 +108,10 @@ impl Watch for Agent {
 
     fn log(&self) -> String {
         self.stderr()
+    }
+
+    fn listen(&self) -> SocketAddr {
+        Agent::listen(self)
     }
 }
 
