@@ -4,9 +4,9 @@ use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 
-use crate::ages;
 use crate::kread::Sk;
 use crate::maps::{self, mark_flag, owner_flag};
+use crate::{ages, globals};
 
 /// `tcp_rcv_space_adjust(sk)`, in `tcp_recvmsg` and the splice paths (net/ipv4/tcp.c); since Linux 4.15.
 ///
@@ -25,7 +25,7 @@ pub fn tcp_rcv_space_adjust(ctx: BtfTracePointContext) -> i32 {
 #[inline(always)]
 fn read(sk: &Sk) {
     let Some(mark) = maps::mark(sk) else {
-        note_acceptor();
+        note_acceptor(sk);
         return;
     };
     let Some(tcp) = sk.tcp() else { return };
@@ -42,14 +42,15 @@ fn read(sk: &Sk) {
 }
 
 /// `current` reads from a connection that it did not make: it accepts. Each CPU remembers the last one
-/// found, so that a busy gateway costs one comparison.
+/// found, so that a busy gateway costs one comparison. Connections outside the
+/// vantage have no mark whoever made them, so they say nothing of their readers.
 #[inline(always)]
-fn note_acceptor() {
+fn note_acceptor(sk: &Sk) {
     let Some(hints) = maps::hints() else { return };
     // SAFETY: this CPU's entry of a per-CPU array.
     let hints = unsafe { &mut *hints };
     let tgid = bpf_get_current_pid_tgid() >> 32;
-    if hints.reader != tgid {
+    if hints.reader != tgid && !globals::outside(|| sk.netns()) {
         maps::remember_owner(tgid as u32, owner_flag::OWNS | owner_flag::ACCEPTS);
         hints.reader = tgid;
     }
