@@ -22,11 +22,11 @@ const OF_THE_CALL: [u32; 8] = [4, 9, 14, 88, 97, 106, 114, 115];
 const LAST_ERRNO: u32 = 133;
 const EAGAIN: u32 = 11;
 
-/// The change of state told of a connect that failed: `sys_exit`, which follows, need not tell it again. Only within
-/// the system call, which is where the owner holds the socket.
+/// The change of state told of a connect that failed with `err`: `sys_exit`, which follows, need not tell it again.
+/// Only within connect(2), which is where the owner holds the socket and an error comes; in close(2) none does.
 #[inline(always)]
-pub fn told(sk: &Sk) {
-    if !globals::has_group(group::CONNECT_ERRORS) || !sk.owned() {
+pub fn told(sk: &Sk, err: u32) {
+    if !globals::has_group(group::CONNECT_ERRORS) || !sk.owned() || err == 0 {
         return;
     }
     if let Some(failed) = FAILED.get_ptr_mut(0) {
@@ -35,9 +35,11 @@ pub fn told(sk: &Sk) {
     }
 }
 
-/// connect(2) returned an error.
+/// connect(2) returned.
 #[inline(always)]
 pub fn failed(regs: &Regs, ret: i64) {
+    // Taken by every connect(2), whatever it returns: the next socket may have the address of this one.
+    let told = take_told();
     let errno = ret.wrapping_neg() as u32;
     if ret > 0 || errno > LAST_ERRNO || OF_THE_CALL.contains(&errno) {
         return;
@@ -52,7 +54,7 @@ pub fn failed(regs: &Regs, ret: i64) {
             globals::has_group(group::CONNECT_ERRORS)
                 && protocol == IPPROTO_TCP
                 && errno != EAGAIN
-                && !is_told(open.skaddr)
+                && told != open.skaddr
         }
         AF_UNIX => globals::has_group(group::UNIX),
         _ => false,
@@ -63,10 +65,10 @@ pub fn failed(regs: &Regs, ret: i64) {
 }
 
 #[inline(always)]
-fn is_told(skaddr: u64) -> bool {
-    let Some(failed) = FAILED.get_ptr_mut(0) else { return false };
+fn take_told() -> u64 {
+    let Some(failed) = FAILED.get_ptr_mut(0) else { return 0 };
     // SAFETY: this CPU's entry of a per-CPU array.
-    skaddr == core::mem::take(unsafe { &mut *failed })
+    core::mem::take(unsafe { &mut *failed })
 }
 
 #[inline(always)]

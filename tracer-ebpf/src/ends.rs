@@ -18,7 +18,7 @@ pub fn connect_failed(sk: &Sk, new_state: u8) {
     let (Some(mark), Some(tcp)) = (maps::mark(sk), sk.tcp()) else { return };
     // SAFETY: storage of a live socket.
     let err = connect_error(sk, unsafe { &*mark });
-    connects::told(sk);
+    connects::told(sk, err);
     let index = match err {
         ECONNREFUSED => outcome::REFUSED,
         ETIMEDOUT => outcome::TIMED_OUT,
