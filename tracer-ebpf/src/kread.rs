@@ -149,6 +149,12 @@ impl Sk {
         load!(net, net_inum as u32)
     }
 
+    /// Some BPF program has stored something with it.
+    #[inline(always)]
+    pub fn has_storage(&self) -> bool {
+        load!(self.0, sk_bpf_storage as u64) != 0
+    }
+
     #[inline(always)]
     pub fn err(&self) -> u32 {
         load!(self.0, sk_err as u32)

@@ -50,6 +50,9 @@ pub struct Hint {
     pub fin: u64,
     /// The process that was last found reading from an accepted connection.
     pub reader: u64,
+    /// The process that was last found connecting, and until when that need not be noted again.
+    pub owner: u64,
+    pub owner_until: u64,
 }
 
 #[map]
@@ -120,6 +123,10 @@ pub fn hints() -> Option<*mut Hint> {
 /// The mark of a socket that connected; null for every other.
 #[inline(always)]
 pub fn mark(sk: &Sk) -> Option<*mut Mark> {
+    // Nearly every accepted socket has no storage at all, which one load tells.
+    if !sk.has_storage() {
+        return None;
+    }
     storage(sk, ptr::null_mut(), 0)
 }
 
@@ -178,6 +185,21 @@ pub fn owner_flags(tgid: u32) -> u32 {
     // SAFETY: the value is one aligned u32; a recycled entry yields another process's flags, which only
     // ever widens what is reported.
     unsafe { OWNERS.get(tgid) }.copied().unwrap_or(0)
+}
+
+/// Remembers a process that connects as an owner of sockets, once a second on each CPU: a busy gateway costs one
+/// comparison, and its place in the map stays fresh.
+#[inline(always)]
+pub fn remember_connecting(tgid: u32, now: u64) {
+    let Some(hints) = hints() else { return };
+    // SAFETY: this CPU's entry of a per-CPU array.
+    let hints = unsafe { &mut *hints };
+    if hints.owner == u64::from(tgid) && now < hints.owner_until {
+        return;
+    }
+    remember_owner(tgid, owner_flag::OWNS);
+    hints.owner = u64::from(tgid);
+    hints.owner_until = now + 1_000_000_000;
 }
 
 /// Remembers a process as an owner of sockets.

@@ -85,6 +85,7 @@ members! {
     sk_ack_backlog: "sock"."sk_ack_backlog",
     sk_max_ack_backlog: "sock"."sk_max_ack_backlog",
     sk_lingertime: "sock"."sk_lingertime",
+    sk_bpf_storage: "sock"."sk_bpf_storage",
     sk_socket: "sock"."sk_socket",
     sk_protocol: "sock"."sk_protocol",
     sk_lock_owned: "sock"."sk_lock.owned",

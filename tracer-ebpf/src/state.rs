@@ -83,7 +83,7 @@ fn opened(sk: &Sk) {
     };
     if sk.owned() {
         TaskRef::current().describe(&mut mark.owner);
-        maps::remember_owner(mark.owner.tgid, owner_flag::OWNS);
+        maps::remember_connecting(mark.owner.tgid, opened_ns);
     }
     maps::create_mark(sk, &mut mark);
 }
