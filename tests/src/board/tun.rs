@@ -31,6 +31,8 @@ struct Control {
     delay_ms: AtomicU64,
     /// Packets to the upstream, and to the gateway, are swallowed.
     cut: [AtomicBool; 2],
+    /// RSTs that were swallowed on their way to the upstream, and to the gateway.
+    swallowed_resets: [AtomicU64; 2],
     /// The last segment that went to the upstream, and to the gateway.
     last: [Mutex<Option<Vec<u8>>>; 2],
 }
@@ -77,6 +79,11 @@ impl Tun {
     /// Swallows what goes to the gateway only.
     pub fn cut_to_gateway(&self, cut: bool) {
         self.control.cut[To::Gateway as usize].store(cut, Ordering::Relaxed);
+    }
+
+    /// RSTs to the gateway that were swallowed until now.
+    pub fn swallowed_resets_to_gateway(&self) -> u64 {
+        self.control.swallowed_resets[To::Gateway as usize].load(Ordering::Relaxed)
     }
 
     /// Sends the gateway a RST in the upstream's name, for the connection whose segment passed last.
@@ -135,6 +142,9 @@ fn forward(from: &Arc<File>, to: &Arc<File>, control: &Arc<Control>, way: To) {
         while let Ok(length @ 1..) = (&*from).read(&mut buffer) {
             let packet = buffer[..length].to_vec();
             if control.cut[way as usize].load(Ordering::Relaxed) {
+                if is_reset(&packet) {
+                    control.swallowed_resets[way as usize].fetch_add(1, Ordering::Relaxed);
+                }
                 continue;
             }
             if is_segment(&packet) {
@@ -159,10 +169,17 @@ fn forward(from: &Arc<File>, to: &Arc<File>, control: &Arc<Control>, way: To) {
 
 /// A TCP segment over IPv4 that is neither SYN nor RST.
 fn is_segment(packet: &[u8]) -> bool {
-    packet.len() >= 40
-        && packet[0] >> 4 == 4
-        && packet[9] == PROTOCOL_TCP
-        && flags(packet).is_some_and(|flags| flags & (TH_SYN | TH_RST) == 0 && flags & TH_ACK != 0)
+    tcp_flags(packet).is_some_and(|flags| flags & (TH_SYN | TH_RST) == 0 && flags & TH_ACK != 0)
+}
+
+fn is_reset(packet: &[u8]) -> bool {
+    tcp_flags(packet).is_some_and(|flags| flags & TH_RST != 0)
+}
+
+/// The flags of a TCP segment over IPv4; none for anything else.
+fn tcp_flags(packet: &[u8]) -> Option<u8> {
+    let is_tcp = packet.len() >= 40 && packet[0] >> 4 == 4 && packet[9] == PROTOCOL_TCP;
+    if is_tcp { flags(packet) } else { None }
 }
 
 fn flags(packet: &[u8]) -> Option<u8> {

@@ -8,6 +8,7 @@ use anyhow::{Result, ensure};
 use crate::board::{Case, Stage};
 use crate::netns::Link;
 use crate::nginx::GatewayOptions;
+use crate::process::poll;
 
 pub const CASES: &[Case] = &[
     Case::new("no_route", |stage| no_way_to(stage, None)),
@@ -123,6 +124,10 @@ fn rebooted_host(stage: &mut Stage) -> Result<()> {
     stage.tun()?.cut(true);
     let port = format!("sport = :{}", stage.upstream().port());
     stage.run_in_upstream(&["ss", "-K", &port])?;
+    // The link may read the RST that killed it later than this thread goes on.
+    poll("the link to swallow the RST", Duration::from_secs(10), || {
+        (stage.tun().ok()?.swallowed_resets_to_gateway() > 0).then_some(())
+    })?;
     stage.tun()?.cut(false);
     stage.demand("/ok", 502)
 }
