@@ -4,6 +4,7 @@
 //! user is not root already.
 #![expect(clippy::print_stdout, reason = "these are commands for a terminal")]
 
+mod bench;
 mod layout;
 mod lint;
 mod outcome;
@@ -54,6 +55,7 @@ enum Verb {
     /// Check formatting and lints, the kernel programs' included
     Lint,
     Scenarios(scenarios::ScenarioArgs),
+    Bench(bench::BenchArgs),
     Vm(vm::VmArgs),
 }
 
@@ -66,6 +68,7 @@ fn main() -> ExitCode {
         Verb::Test { filter } => test::run(filter.as_deref()).map(conclude),
         Verb::Lint => lint::run().map(conclude),
         Verb::Scenarios(arguments) => scenarios::run(&arguments),
+        Verb::Bench(arguments) => bench::run(&arguments),
         Verb::Vm(arguments) => setup::run(false).and_then(|()| vm::run(&arguments)).map(conclude),
     };
     result.unwrap_or_else(|error| {

@@ -19,6 +19,9 @@ use crate::toolchain::{CoreSource, DEBIAN_RUSTC};
 const TEST_PACKAGES: [&str; 2] =
     [include_str!("../../../tests/packages.txt"), include_str!("../vm/packages.txt")];
 
+/// What only the bench runs besides.
+const BENCH_PACKAGES: &str = include_str!("../../../tests/bench-packages.txt");
+
 /// Debian's compiler with `core` for the BPF targets.
 const CORE_PACKAGES: [&str; 2] = ["rustc-web", "libstd-rust-web-dev-bpf"];
 
@@ -49,6 +52,14 @@ pub fn for_lint() -> Result<()> {
         ensure_packages(&["rust-web-clippy".to_owned()])?;
     }
     Ok(())
+}
+
+/// Makes sure of what the agent is measured with and against; what only other tests need is left out.
+///
+/// # Errors
+/// When something is missing and cannot be installed from here.
+pub fn for_bench() -> Result<()> {
+    ensure_packages(&listed(&[BENCH_PACKAGES]))
 }
 
 /// Where `core` for the kernel programs comes from now, if from anywhere.
@@ -153,7 +164,7 @@ fn program_of(package: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use super::{TEST_PACKAGES, listed};
+    use super::{BENCH_PACKAGES, TEST_PACKAGES, listed};
 
     #[test]
     fn a_package_that_two_lists_name_is_installed_once() {
@@ -162,7 +173,8 @@ mod tests {
 
     #[test]
     fn every_listed_package_is_one_word() {
-        let packages = listed(&TEST_PACKAGES);
+        let [board, vm] = TEST_PACKAGES;
+        let packages = listed(&[board, vm, BENCH_PACKAGES]);
         assert!(packages.contains(&"nginx-light".to_owned()), "{packages:?}");
         assert!(packages.iter().all(|package| !package.contains(char::is_whitespace)), "{packages:?}");
     }

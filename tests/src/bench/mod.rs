@@ -1,0 +1,67 @@
+//! What the agent costs, and what it keeps up with: cases that measure and print tables.
+//!
+//! Machines are noisy, so a time is never given alone: what is compared runs in alternating pairs, and a table shows
+//! the median and the spread of the pairs' ratios. Nothing here judges; the goals stand beside the results.
+
+pub mod about;
+mod kernel;
+pub mod load;
+pub mod programs;
+pub mod stats;
+pub mod table;
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+pub use about::About;
+pub use table::{Cell, Table};
+
+/// What the caller may change.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How long each single measurement lasts.
+    pub duration: Duration,
+    /// How many pairs, or rounds where nothing is compared.
+    pub pairs: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { duration: Duration::from_secs(3), pairs: 8 }
+    }
+}
+
+/// What a case measures, and how.
+#[derive(Debug, Clone, Copy)]
+pub struct Case {
+    pub name: &'static str,
+    pub about: &'static str,
+    pub measure: fn(&Options) -> Result<Vec<Table>>,
+}
+
+/// Every case, in the order in which all of them run.
+pub const CASES: &[Case] = &[Case {
+    name: "kernel",
+    about: "runs and nanoseconds of each kernel program per proxied request",
+    measure: kernel::measure,
+}];
+
+/// Runs one case, or all of them, and hands each table over as soon as it is there.
+///
+/// # Errors
+/// When there is no such case, or one cannot be measured.
+pub fn run(case: Option<&str>, options: &Options, mut show: impl FnMut(&str, &Table)) -> Result<()> {
+    let wanted: Vec<_> = CASES.iter().filter(|known| case.is_none_or(|name| name == known.name)).collect();
+    if wanted.is_empty() {
+        let names: Vec<_> = CASES.iter().map(|case| case.name).collect();
+        bail!("no case {:?}; there are {}", case.unwrap_or_default(), names.join(", "));
+    }
+    for case in wanted {
+        let tables = (case.measure)(options).with_context(|| format!("case {}", case.name))?;
+        for table in &tables {
+            show(case.name, table);
+        }
+    }
+    Ok(())
+}
