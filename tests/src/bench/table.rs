@@ -1,18 +1,26 @@
 //! A table of results, as Markdown and as JSON.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// A value of a table.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(untagged)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Cell {
     Text(String),
     Number {
         value: f64,
         /// Digits after the point, where a person reads it.
-        #[serde(skip)]
         digits: usize,
     },
+}
+
+/// A number in full, so that whoever reads JSON may round as he likes.
+impl Serialize for Cell {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Text(text) => serializer.serialize_str(text),
+            Self::Number { value, .. } => serializer.serialize_f64(*value),
+        }
+    }
 }
 
 impl Cell {
