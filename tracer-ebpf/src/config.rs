@@ -46,4 +46,6 @@ pub mod limit {
     pub const UNIX_SOCKETS: usize = 8192;
     /// Bytes of the ring buffer: room for some 3,600 ends of connections while the agent is not scheduled.
     pub const RING_BYTES: usize = 1 << 20;
+    /// Places in which it is counted who queued how much: a power of two.
+    pub const SHARES: usize = 4096;
 }

@@ -4,10 +4,11 @@ use aya_ebpf::helpers::{bpf_get_socket_cookie, bpf_jiffies64};
 use tracer_ebpf::LONGEST_GOODBYE;
 use tracer_ebpf::config::flag as config_flag;
 use tracer_ebpf::tcp_state as s;
-use tracer_ebpf::wire::{SocketEnd, UpstreamCounters, UpstreamKey, flag, kind, outcome, phase, role};
+use tracer_ebpf::wire::{SocketEnd, UpstreamCounters, UpstreamKey, flag, kind, outcome, phase, role, tally};
 
 use crate::kread::{PF_EXITING, Sk, TaskRef, Tcp};
 use crate::maps::{self, Mark, mark_flag, owner_flag};
+use crate::shares::{self, Origin};
 use crate::{ages, connects, emit, notes};
 
 const ECONNREFUSED: u32 = 111;
@@ -28,7 +29,8 @@ pub fn connect_failed(sk: &Sk, new_state: u8) {
         _ => outcome::UNREACHABLE,
     };
     count_upstream(sk, |counters| &raw mut counters.connections[index]);
-    let queued = emit::queue::<SocketEnd>(
+    let queued = emit::queue_of::<SocketEnd>(
+        Origin::dialled(sk),
         kind::SOCKET_END,
         |record| &mut record.header,
         |record| {
@@ -66,15 +68,16 @@ pub fn ended(sk: &Sk, old_state: u8, new_state: u8) {
 fn client_ended(sk: &Sk, tcp: &Tcp, mark: *mut Mark, old_state: u8, new_state: u8) {
     // SAFETY: storage of a live socket; the change of state holds the socket lock.
     let memory = unsafe { &mut *mark };
-    let wanted = if old_state == s::CLOSE_WAIT {
+    let to_judge = if old_state == s::CLOSE_WAIT {
         left_close_wait(sk, tcp, memory, new_state)
     } else {
-        left_established(sk, tcp, memory, new_state) | (maps::config() & config_flag::ALL_ENDS != 0)
+        left_established(sk, tcp, memory, new_state)
     };
-    if !wanted {
+    if !to_judge && (old_state == s::CLOSE_WAIT || !wants_detail()) {
         return;
     }
-    let queued = emit::queue::<SocketEnd>(
+    let queued = emit::queue_of::<SocketEnd>(
+        Origin::dialled(sk),
         kind::SOCKET_END,
         |record| &mut record.header,
         |record| {
@@ -88,7 +91,9 @@ fn client_ended(sk: &Sk, tcp: &Tcp, mark: *mut Mark, old_state: u8, new_state: u
             }
         },
     );
-    reported(sk, mark, queued);
+    if queued || to_judge {
+        reported(sk, mark, queued);
+    }
 }
 
 /// Counts; true if the end is worth a record: an error, a request that waits, an answer that was not read, or an
@@ -156,7 +161,7 @@ fn server_ended(sk: &Sk, tcp: &Tcp, old_state: u8, new_state: u8) {
     let peer_ended = new_state == s::CLOSE_WAIT || (new_state == s::CLOSE && err != 0);
     let unanswered = unanswered(tcp, new_state == s::CLOSE_WAIT || old_state == s::CLOSE_WAIT);
     let answering = peer_ended && tcp.write_seq() != tcp.snd_una();
-    let mut wanted = unanswered || answering || maps::config() & config_flag::ALL_ENDS != 0;
+    let mut wanted = unanswered || answering;
     if !peer_ended && old_state == s::ESTABLISHED {
         // (After the peer's FIN the application may have read the end of the stream, which counts as a byte.)
         let unread = tcp.rcv_nxt() != tcp.copied_seq();
@@ -166,10 +171,11 @@ fn server_ended(sk: &Sk, tcp: &Tcp, old_state: u8, new_state: u8) {
             notes::bad_end(sk, tcp);
         }
     }
-    if !wanted {
+    if !wanted && !wants_detail() {
         return;
     }
-    emit::queue::<SocketEnd>(
+    emit::queue_of::<SocketEnd>(
+        Origin::accepted(sk, tcp.local_port()),
         kind::SOCKET_END,
         |record| &mut record.header,
         |record| {
@@ -183,6 +189,20 @@ fn server_ended(sk: &Sk, tcp: &Tcp, old_state: u8, new_state: u8) {
             }
         },
     );
+}
+
+/// Whether somebody wants the ends of healthy connections, and there is room for such. It is asked last, since it counts
+/// what there is no room for.
+#[inline(always)]
+fn wants_detail() -> bool {
+    if maps::config() & config_flag::ALL_ENDS == 0 {
+        return false;
+    }
+    let room = shares::admits_detail();
+    if !room {
+        maps::count(tally::LOST + u32::from(kind::SOCKET_END));
+    }
+    room
 }
 
 /// An accepted socket owes an answer if it has received data after it had last sent some. The kernel keeps

@@ -12,6 +12,7 @@
 //! * `snapshot`: what existed before the start.
 //!
 //! Shared by them: `globals`, `maps`, `kread` (direct loads at offsets from BTF), `emit` (the only writer of the ring),
+//! `shares` (who may use what is left of it),
 //! `user_message` (what a system call sends or receives), `files` (descriptors).
 //! A host build of this package is empty: the programs exist for the BPF target only.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
@@ -46,6 +47,8 @@ mod processes;
 mod reads;
 #[cfg(target_arch = "bpf")]
 mod resets;
+#[cfg(target_arch = "bpf")]
+mod shares;
 #[cfg(target_arch = "bpf")]
 mod snapshot;
 #[cfg(target_arch = "bpf")]

@@ -11,6 +11,7 @@ use crate::ends::{count_upstream, phase_of};
 use crate::globals;
 use crate::kread::{Sk, TaskRef};
 use crate::maps::{self, mark_flag};
+use crate::shares::Origin;
 
 /// `RCV_SHUTDOWN` of include/net/sock.h.
 const RCV_SHUTDOWN: u8 = 1;
@@ -66,33 +67,37 @@ pub fn tcp_send_reset(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     let mut wanted = true;
+    let mut dialled = false;
     if let Some(mark) = maps::mark(&sk) {
         // SAFETY: storage of a live socket.
         let mark = unsafe { &*mark };
         let phase = mark.phase as usize & (phase::COUNT - 1);
         count_upstream(&sk, |counters| &raw mut counters.resets_sent[phase]);
+        dialled = true;
         wanted = mark.flags & mark_flag::REPORTED != 0
             || state == s::ESTABLISHED
             || maps::config() & config_flag::ALL_ENDS != 0;
     }
     if wanted {
         let reason = if globals::has_reset_reason() { ctx.arg::<u32>(2) } else { u32::MAX };
-        queue_reset(&sk, state, reason, ctx.arg::<u64>(1) != 0);
+        queue_reset(&sk, dialled, reason, ctx.arg::<u64>(1) != 0);
     }
     0
 }
 
 #[inline(always)]
-fn queue_reset(sk: &Sk, state: u8, reason: u32, passive: bool) {
+fn queue_reset(sk: &Sk, dialled: bool, reason: u32, passive: bool) {
     let Some(tcp) = sk.tcp() else { return };
-    emit::queue::<ResetSent>(
+    let origin = if dialled { Origin::dialled(sk) } else { Origin::accepted(sk, tcp.local_port()) };
+    emit::queue_of::<ResetSent>(
+        origin,
         kind::RESET_SENT,
         |record| &mut record.header,
         |record| {
             record.skaddr = sk.address();
             sk.tuple(tcp.local_port(), &mut record.tuple);
             record.reason = reason;
-            record.sk_state = u32::from(state);
+            record.sk_state = u32::from(sk.state());
             record.passive = u32::from(passive);
             record.sk_err = sk.err();
             if sk.owned() {

@@ -17,6 +17,7 @@ use crate::connects::read_address;
 use crate::files::OpenSocket;
 use crate::kread::{AF_UNIX, Regs, SOCK_STREAM, Sk, TaskRef, UnixSk};
 use crate::maps::{self, owner_flag};
+use crate::shares::Origin;
 use crate::{emit, globals};
 
 /// Sockets that connected, by the address of their `struct sock`.
@@ -274,7 +275,8 @@ fn stream(sk: *const core::ffi::c_void) -> Option<Sk> {
 
 #[inline(always)]
 fn queue(skaddr: u64, connection: &UnixConnection, how: u32, errno: u32) {
-    let _ = emit::queue::<UnixEnd>(
+    let _ = emit::queue_of::<UnixEnd>(
+        Origin::path(&connection.address),
         kind::UNIX_END,
         |record| &mut record.header,
         |record| {
