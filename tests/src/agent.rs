@@ -136,10 +136,23 @@ impl Agent {
     /// # Errors
     /// When the agent has ended.
     pub fn resident_kb(&self) -> Result<u64> {
+        self.status_kb("VmRSS")
+    }
+
+    /// What it has allocated, without files and maps, in kB: `RssAnon`.
+    ///
+    /// # Errors
+    /// When the agent has ended.
+    pub fn anonymous_kb(&self) -> Result<u64> {
+        self.status_kb("RssAnon")
+    }
+
+    fn status_kb(&self, field: &str) -> Result<u64> {
         let status =
             std::fs::read_to_string(format!("/proc/{}/status", self.pid())).context("the agent's status")?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-        line.trim().trim_end_matches(" kB").parse().context("VmRSS is no number")
+        let value = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        let value = value.with_context(|| format!("no {field}"))?;
+        value.trim().trim_end_matches(" kB").parse().with_context(|| format!("{field} is no number"))
     }
 
     /// Every line since `ready`.

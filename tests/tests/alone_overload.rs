@@ -2,7 +2,8 @@
 //! Alone, because it fills the ring for everyone.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 use rstrace_tests::agent::Agent;
@@ -64,8 +65,74 @@ fn a_full_ring_hides_no_other_upstreams_first_break() -> Result<()> {
     ensure!(unclassified > 1000.0, "the ring was never full: {unclassified} were not judged");
     let lost = scrape.sum("rstrace_events_lost_total", &[("stage", "ring")]);
     ensure!(lost >= unclassified, "{unclassified} were not judged, and {lost} lost");
+    // Those who watch are told as well.
+    let told = |line: &Value| line["kind"] == "omitted" && line["why"].to_string().contains("ring buffer");
+    let told = agent.wait_for("what was left out", Duration::from_secs(5), told)?;
+    ensure!(told.json["count"].as_f64() >= Some(unclassified), "{} of {unclassified}", told.json);
     eprintln!(
         "{FLOOD} while the agent was stopped: {judged} judged, {unclassified} unclassified, {lost} lost"
     );
+    Ok(())
+}
+
+/// Runs `work` while connections to `noisy` are refused as fast as one thread can make them.
+fn amid_a_flood<T>(net: &Net, noisy: SocketAddr, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let flood = scope.spawn(|| -> Result<()> {
+            while !over.load(Ordering::Relaxed) {
+                dial_refused(net.gateway(), noisy, 500)?;
+            }
+            Ok(())
+        });
+        let done = work();
+        over.store(true, Ordering::Relaxed);
+        flood.join().map_err(|_| anyhow::anyhow!("the flood panicked"))??;
+        done
+    })
+}
+
+#[test]
+fn a_stopped_reader_costs_nobody_else_anything() -> Result<()> {
+    let (net, noisy, quiet) = two_upstreams()?;
+    let agent = Agent::start(false)?;
+    let socket = agent.socket().to_string_lossy().into_owned();
+    let mut stopped = Agent::watch(&["--socket", &socket])?;
+    let mut other = Agent::watch(&["--socket", &socket, "--upstream", &quiet.to_string()])?;
+    let rest = agent.anonymous_kb()?;
+    stopped.signal(libc::SIGSTOP);
+    let took = amid_a_flood(&net, noisy, || {
+        // Far more than the reader's pipe, its socket and its queue hold.
+        dial_refused(net.gateway(), noisy, FLOOD)?;
+        let rounds = (0..11).map(|_| {
+            other.forget();
+            let before = SystemTime::now();
+            dial_refused(net.gateway(), quiet, 1)?;
+            let line = other.wait_for("the quiet upstream", Duration::from_secs(5), about(quiet))?;
+            Ok(line.at.duration_since(before)?)
+        });
+        rounds.collect::<Result<Vec<_>>>()
+    });
+    let grown = agent.anonymous_kb()?;
+    stopped.signal(libc::SIGCONT);
+    let mut took = took?;
+    took.sort_unstable();
+    ensure!(took[5] < Duration::from_secs(1), "another reader's lines came after {took:?}");
+
+    stopped.wait_for("the quiet upstream", Duration::from_secs(10), about(quiet))?;
+    let fence = net.free_upstream();
+    dial_refused(net.gateway(), fence, 1)?;
+    stopped.wait_for("the last line", Duration::from_secs(10), about(fence))?;
+    let slow = |line: &Value| line["kind"] == "omitted" && line["why"] == "the reader was too slow";
+    let gaps = stopped.seen().iter().filter(|line| slow(&line.json));
+    let omitted: f64 = gaps.filter_map(|line| line.json["count"].as_f64()).sum();
+    let dropped = agent.scrape()?.sum("rstrace_events_dropped_total", &[("sink", "socket")]);
+    ensure!(omitted > 0.0 && omitted == dropped, "{omitted} lines were said to be left out, {dropped} were");
+    eprintln!(
+        "another reader's lines beside a flood and a stopped reader: median {:?}, slowest {:?}; {omitted} lines left \
+         out for the stopped one; RssAnon {rest} kB before, {grown} kB after",
+        took[5], took[10]
+    );
+    ensure!(grown <= 40_000, "RssAnon {rest} kB before, {grown} kB after");
     Ok(())
 }

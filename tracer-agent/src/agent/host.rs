@@ -77,6 +77,15 @@ impl Host {
         &self.reset_reasons
     }
 
+    /// Ends of connections that the kernel could not queue so far.
+    #[must_use]
+    pub fn lost_ends(&self) -> u64 {
+        super::lock(&self.kernel).lost_ends().unwrap_or_else(|error| {
+            tracing::error!("{error}");
+            0
+        })
+    }
+
     fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -16,7 +16,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use crate::event::{DecodeError, Event};
 use crate::kernel::{self, Kernel, LoadError, Options, ProgramLog, Ring, RingError, clock};
 use crate::output::http::Health;
-use crate::output::hub::Hub;
+use crate::output::hub::{Hub, Why};
 use crate::output::metrics::{Metrics, TableUse};
 use crate::output::view::HookView;
 use crate::output::{Names, Origin, Ready, Sink, VerdictView};
@@ -27,6 +27,9 @@ pub use host::Host;
 
 /// Between two looks at what has expired, and two signs of life.
 const TICK: Duration = Duration::from_secs(1);
+/// Verdicts made at once before others get their turn: when many are due together, the readers' queues have to be
+/// emptied meanwhile.
+const BATCH: usize = 256;
 
 /// The loaded programs and all that works with them.
 pub struct Agent {
@@ -40,6 +43,8 @@ pub struct Agent {
     program_log: Option<ProgramLog>,
     header: Header,
     recorder: Option<Recorder>,
+    /// Ends that the kernel could not queue, as far as the readers know.
+    lost_told: u64,
 }
 
 impl Agent {
@@ -91,6 +96,7 @@ impl Agent {
             program_log,
             header,
             recorder,
+            lost_told: 0,
         })
     }
 
@@ -152,9 +158,8 @@ impl Agent {
             for answer in self.asking.ask(&mut self.core) {
                 self.input(Input::Event(answer));
             }
-            self.settle();
-            if more {
-                // The ring is never empty during a flood; the readers of the stream need their turns too.
+            if self.settle() || more {
+                // There is always more during a flood; the readers of the stream need their turns too.
                 tokio::task::yield_now().await;
             }
         }
@@ -176,11 +181,16 @@ impl Agent {
         self.input(Input::Event(event));
     }
 
-    fn settle(&mut self) {
+    /// Judges a batch of what has waited long enough; returns whether there may be more.
+    fn settle(&mut self) -> bool {
         let now_ns = clock::monotonic_ns();
-        while self.core.next_due().is_some_and(|due| due <= now_ns) {
+        for _ in 0..BATCH {
+            if self.core.next_due().is_none_or(|due| due > now_ns) {
+                return false;
+            }
             self.input(Input::Settle { now_ns });
         }
+        true
     }
 
     fn input(&mut self, input: Input) {
@@ -215,6 +225,7 @@ impl Agent {
 
     fn housekeeping(&mut self) {
         self.health.tick();
+        self.tell_lost();
         self.input(Input::Tick { now_ns: clock::monotonic_ns(), clock_offset_ns: clock::wall_offset_ns() });
         for fill in self.core.fills() {
             let table_use = TableUse {
@@ -223,6 +234,17 @@ impl Agent {
                 evicted: fill.evicted,
             };
             self.metrics.set_table(fill.table, table_use);
+        }
+    }
+}
+
+impl Agent {
+    /// Tells the readers of the stream what the kernel could not queue since the last time.
+    fn tell_lost(&mut self) {
+        let lost = self.host.lost_ends();
+        if lost > self.lost_told {
+            self.hub.miss(lost - self.lost_told, Why::RingFull);
+            self.lost_told = lost;
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::agent::Agent;
 use crate::cli::{Global, RecordArgs};
 use crate::kernel::{Kernel, Options};
 use crate::output::filter::Filter;
-use crate::output::hub::{Item, Subscription};
+use crate::output::hub::{Item, Subscription, Why};
 use crate::recording::{RecordError, Recorder, Written};
 
 /// Verdicts that wait to be counted.
@@ -57,7 +57,11 @@ async fn counted(mut verdicts: Subscription, mut left: u64) {
     while left > 0 {
         match verdicts.recv().await {
             Some(Item::Verdict(_)) => left -= 1,
-            Some(Item::Omitted(omitted)) => left = left.saturating_sub(omitted.count),
+            Some(Item::Omitted(omitted)) if omitted.why == Why::SlowReader.text() => {
+                left = left.saturating_sub(omitted.count);
+            }
+            // What the kernel lost was no verdict.
+            Some(Item::Omitted(_)) => {}
             None => return pending().await,
         }
     }

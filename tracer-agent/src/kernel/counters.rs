@@ -5,7 +5,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _};
 
 use aya::maps::{HashMap, MapError, PerCpuArray};
 use thiserror::Error;
-use tracer_ebpf::wire::{UPSTREAM_WORDS, UpstreamCounters, UpstreamKey, tally};
+use tracer_ebpf::wire::{UPSTREAM_WORDS, UpstreamCounters, UpstreamKey, kind, tally};
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
 use super::loader::Kernel;
@@ -44,6 +44,19 @@ impl Kernel {
     /// If a map cannot be read.
     pub fn counters(&self) -> Result<Counters, CountersError> {
         Ok(Counters { upstreams: self.upstreams()?, tally: self.tally()?, programs: self.program_runs() })
+    }
+
+    /// Ends that found no room in the ring; each would have been a line at most.
+    ///
+    /// # Errors
+    /// If the map cannot be read.
+    pub fn lost_ends(&self) -> Result<u64, CountersError> {
+        let failed = |source| CountersError { map: "TALLY", source };
+        let Some(map) = self.ebpf.map("TALLY") else { return Ok(0) };
+        let map: PerCpuArray<_, u64> = PerCpuArray::try_from(map).map_err(failed)?;
+        let kinds = [kind::SOCKET_END, kind::CONNECT_ERROR, kind::UNIX_END];
+        let counts = kinds.map(|kind| map.get(&(tally::LOST + u32::from(kind)), 0).map_err(failed));
+        counts.into_iter().map(|count| Ok(count?.iter().sum::<u64>())).sum()
     }
 
     fn upstreams(&self) -> Result<Vec<(UpstreamKey, UpstreamCounters)>, CountersError> {

@@ -1,14 +1,18 @@
 //! The live stream inside the agent: one publisher, many readers, none of which can hold it up.
 //!
 //! Each reader has a bounded queue. When it is full, the reader's lines are left out and counted, and it is
-//! told how many before it gets the next one.
+//! told how many and why before it gets the next one.
+
+mod queue;
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use tokio::sync::mpsc;
-use tokio::sync::mpsc::error::{TryRecvError, TrySendError};
+pub use queue::{MAX_WAITING, Why};
+
+use queue::Queue;
 
 use super::filter::Filter;
 use super::{Omitted, Sink, VerdictView};
@@ -16,8 +20,6 @@ use crate::verdict::Verdict;
 
 /// Readers at one time; each costs a queue.
 pub const MAX_READERS: usize = 64;
-
-const WHY_OMITTED: &str = "the reader was too slow";
 
 /// Called with the name of the reader for every line that it missed.
 type CountDropped = Box<dyn Fn(&'static str) + Send>;
@@ -35,14 +37,16 @@ struct Inner {
     all_ends: bool,
     switch_all_ends: Option<SwitchAllEnds>,
     count_dropped: Option<CountDropped>,
+    /// Lines that wait for all readers.
+    waiting: Arc<AtomicUsize>,
+    hasher: RandomState,
 }
 
 struct Reader {
     id: u64,
     name: &'static str,
     filter: Filter,
-    queue: mpsc::Sender<Item>,
-    omitted: Arc<AtomicU64>,
+    queue: Arc<Queue>,
 }
 
 /// What a reader gets.
@@ -57,8 +61,7 @@ pub struct Subscription {
     id: u64,
     /// Weak, so that the stream ends when the last publisher goes.
     hub: Weak<Mutex<Inner>>,
-    queue: mpsc::Receiver<Item>,
-    omitted: Arc<AtomicU64>,
+    queue: Arc<Queue>,
 }
 
 /// There are as many readers as there may be.
@@ -96,25 +99,32 @@ impl Hub {
         if inner.readers.len() >= MAX_READERS {
             return Err(TooManyReaders);
         }
-        let (sender, queue) = mpsc::channel(capacity.max(1));
-        let omitted = Arc::new(AtomicU64::new(0));
+        let queue = Arc::new(Queue::new(capacity, Arc::clone(&inner.waiting)));
         let id = inner.next_id;
         inner.next_id += 1;
-        inner.readers.push(Reader { id, name, filter, queue: sender, omitted: Arc::clone(&omitted) });
+        inner.readers.push(Reader { id, name, filter, queue: Arc::clone(&queue) });
         inner.settle_all_ends();
-        Ok(Subscription { id, hub: Arc::downgrade(&self.0), queue, omitted })
+        Ok(Subscription { id, hub: Arc::downgrade(&self.0), queue })
     }
 
     /// Hands a verdict to everyone who wants it; never waits.
     pub fn publish(&self, verdict: &Verdict, view: &Arc<VerdictView>) {
         let inner = self.lock();
+        let upstream = inner.hasher.hash_one((&view.upstream, &view.listener));
         for reader in &inner.readers {
             if reader.filter.shows(verdict, view)
-                && !reader.offer(view)
+                && !reader.queue.offer(view, upstream)
                 && let Some(count) = &inner.count_dropped
             {
                 count(reader.name);
             }
+        }
+    }
+
+    /// Tells every reader that lines are missing for a reason that is not its own.
+    pub fn miss(&self, count: u64, why: Why) {
+        for reader in &self.lock().readers {
+            reader.queue.miss(count, why);
         }
     }
 
@@ -162,23 +172,9 @@ impl Inner {
 
 // === impl Reader ===
 
-impl Reader {
-    /// Queues the line, or counts it as left out.
-    fn offer(&self, view: &Arc<VerdictView>) -> bool {
-        let missed = self.omitted.swap(0, Ordering::AcqRel);
-        let room = missed == 0 || self.send(Item::Omitted(Omitted::new(missed, WHY_OMITTED)));
-        if room && self.send(Item::Verdict(Arc::clone(view))) {
-            return true;
-        }
-        // If there was room for the count but not for the line, only the line is missing.
-        let still_missing = if room { 1 } else { missed + 1 };
-        self.omitted.fetch_add(still_missing, Ordering::AcqRel);
-        false
-    }
-
-    /// A reader who is just leaving misses nothing.
-    fn send(&self, item: Item) -> bool {
-        !matches!(self.queue.try_send(item), Err(TrySendError::Full(_)))
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.queue.close();
     }
 }
 
@@ -187,14 +183,7 @@ impl Reader {
 impl Subscription {
     /// The next line; None once the hub is gone. Cancelling the call loses nothing.
     pub async fn recv(&mut self) -> Option<Item> {
-        match self.queue.try_recv() {
-            Ok(item) => Some(item),
-            Err(TryRecvError::Disconnected) => None,
-            Err(TryRecvError::Empty) => match self.omitted.swap(0, Ordering::AcqRel) {
-                0 => self.queue.recv().await,
-                missed => Some(Item::Omitted(Omitted::new(missed, WHY_OMITTED))),
-            },
-        }
+        self.queue.recv().await
     }
 }
 
@@ -214,5 +203,4 @@ impl fmt::Debug for Subscription {
 }
 
 #[cfg(test)]
-#[path = "hub_tests.rs"]
 mod tests;
