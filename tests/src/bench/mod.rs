@@ -4,9 +4,12 @@
 //! the median and the spread of the pairs' ratios. Nothing here judges; the goals stand beside the results.
 
 pub mod about;
+pub mod daemon;
+mod flood;
 mod kernel;
 pub mod load;
 pub mod programs;
+mod rps;
 pub mod stats;
 pub mod table;
 
@@ -41,11 +44,18 @@ pub struct Case {
 }
 
 /// Every case, in the order in which all of them run.
-pub const CASES: &[Case] = &[Case {
-    name: "kernel",
-    about: "runs and nanoseconds of each kernel program per proxied request",
-    measure: kernel::measure,
-}];
+pub const CASES: &[Case] = &[
+    Case {
+        name: "kernel",
+        about: "runs and nanoseconds of each kernel program per proxied request",
+        measure: kernel::measure,
+    },
+    Case {
+        name: "flood",
+        about: "ended connections as fast as the cores make them: counted, judged, lost, and the agent's CPU",
+        measure: flood::measure,
+    },
+];
 
 /// Runs one case, or all of them, and hands each table over as soon as it is there.
 ///

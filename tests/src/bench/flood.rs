@@ -1,0 +1,216 @@
+//! `flood`: more ended connections than anybody can read, as fast as the cores make them. Is every one counted, how
+//! many are judged, and what does it cost the agent?
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+use super::daemon::Daemon;
+use super::{Cell, Options, Table, rps};
+use crate::client::reset;
+use crate::netns::{Family, Link, Namespace, Net};
+use crate::process::poll;
+use crate::scrape::Scrape;
+
+/// What the ring still holds at the end, and what waits for its story.
+const DRAINED: Duration = Duration::from_secs(20);
+const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: upstream\r\n\r\n";
+const ABORTS: &str = "rstrace_upstream_aborts_total";
+
+/// What is done over and over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    /// Connects to where nobody listens.
+    Refused,
+    /// Accepted connections are closed with a request in them that was not read.
+    Unread,
+    /// Accepted connections are closed with SO_LINGER 0 when the request was read.
+    Linger,
+}
+
+impl Fault {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Refused => "refused connects",
+            Self::Unread => "resets, request unread",
+            Self::Linger => "resets, SO_LINGER 0",
+        }
+    }
+
+    /// The metric, and the label, under which the kernel programs count it.
+    fn counted(self) -> (&'static str, (&'static str, &'static str)) {
+        match self {
+            Self::Refused => ("rstrace_upstream_connections_total", ("outcome", "refused")),
+            Self::Unread | Self::Linger => ("rstrace_upstream_resets_total", ("direction", "received")),
+        }
+    }
+}
+
+/// One flood, and what the agent made of it.
+struct Flooded {
+    offered: f64,
+    took: Duration,
+    counted: f64,
+    judged: f64,
+    unclassified: f64,
+    lost: Vec<(String, f64)>,
+    cpu: Duration,
+}
+
+/// Measures every flood, without and with RPS on the loopback device.
+///
+/// # Errors
+/// When the agent or the stage cannot be set up, or a fault is not what it should be.
+pub fn measure(options: &Options) -> Result<Vec<Table>> {
+    let cores = std::thread::available_parallelism()?.get();
+    let mut tables = Vec::new();
+    for by_rps in [false, true] {
+        let title = if by_rps { "Flood, with RPS on loopback" } else { "Flood" };
+        let mut table = Table::new(
+            title,
+            &[
+                "fault",
+                "threads",
+                "offered",
+                "a second",
+                "counted",
+                "judged",
+                "`unclassified`",
+                "missing",
+                "lost",
+                "agent CPU, % of a core",
+                "µs each",
+            ],
+        );
+        for fault in [Fault::Refused, Fault::Unread, Fault::Linger] {
+            for threads in [1, cores] {
+                let flooded = flood(fault, threads, by_rps, options.duration)?;
+                table.row(row(fault, threads, &flooded));
+            }
+        }
+        table.note(note(by_rps, options.duration));
+        tables.push(table);
+    }
+    Ok(tables)
+}
+
+fn note(by_rps: bool, duration: Duration) -> String {
+    let rps = if by_rps {
+        "Segments are handed to both cores by RPS, so softirqs interrupt the programs as on a real card. "
+    } else {
+        ""
+    };
+    format!(
+        "{rps}{} s each, over loopback, both ends on this host, nobody watches. Missing: offered and neither judged \
+         nor `unclassified`. Lost: `rstrace_events_lost_total` by stage. Goal: of refused connects by one thread \
+         every one counted, 0 lost, ≤ 30 % of a core.",
+        duration.as_secs()
+    )
+}
+
+fn row(fault: Fault, threads: usize, flooded: &Flooded) -> Vec<Cell> {
+    let Flooded { offered, took, counted, judged, unclassified, lost, cpu } = flooded;
+    let lost: Vec<_> = lost.iter().map(|(stage, count)| format!("{stage} {count}")).collect();
+    vec![
+        fault.name().into(),
+        Cell::number(threads as f64, 0),
+        Cell::number(*offered, 0),
+        Cell::number(offered / took.as_secs_f64(), 0),
+        Cell::number(*counted, 0),
+        Cell::number(*judged, 0),
+        Cell::number(*unclassified, 0),
+        Cell::number(offered - judged - unclassified, 0),
+        if lost.is_empty() { "0".into() } else { lost.join(", ").into() },
+        Cell::number(100.0 * cpu.as_secs_f64() / took.as_secs_f64(), 0),
+        Cell::number(cpu.as_secs_f64() * 1e6 / offered, 2),
+    ]
+}
+
+fn flood(fault: Fault, threads: usize, by_rps: bool, duration: Duration) -> Result<Flooded> {
+    let net = Net::create(Link::Loopback, Family::V4)?;
+    // Below the upstreams' own: a socket that connects to its own port is not refused.
+    net.gateway().enter(|| std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "1024 9999"))??;
+    if by_rps {
+        rps::switch_on(net.gateway())?;
+    }
+    let daemon = Daemon::start()?;
+    let upstreams: Vec<_> = (0..threads).map(|_| net.free_upstream()).collect();
+    let before = daemon.cpu()?;
+    let began = Instant::now();
+    let offered = offer(fault, net.gateway(), &upstreams, duration)? as f64;
+    let took = began.elapsed();
+    let sum = |scrape: &Scrape, name: &str, label: Option<(&str, &str)>| -> f64 {
+        let of = |upstream: &SocketAddr| {
+            let upstream = upstream.to_string();
+            let labels: Vec<_> = [("upstream", &*upstream)].into_iter().chain(label).collect();
+            scrape.sum(name, &labels)
+        };
+        upstreams.iter().map(of).sum()
+    };
+    // What is still missing then is shown, and no error.
+    let _ = poll("the last verdict", DRAINED, || {
+        (sum(&daemon.scrape().ok()?, ABORTS, None) >= offered).then_some(())
+    });
+    let scrape = daemon.scrape()?;
+    let (metric, label) = fault.counted();
+    let unclassified = sum(&scrape, ABORTS, Some(("cause", "unclassified")));
+    let lost = scrape.matching("rstrace_events_lost_total", &[]).filter(|sample| sample.value > 0.0);
+    let stage = |sample: &crate::scrape::Sample| sample.label("stage").unwrap_or_default().to_owned();
+    Ok(Flooded {
+        offered,
+        took,
+        counted: sum(&scrape, metric, Some(label)),
+        judged: sum(&scrape, ABORTS, None) - unclassified,
+        unclassified,
+        lost: lost.map(|sample| (stage(sample), sample.value)).collect(),
+        cpu: daemon.cpu()? - before,
+    })
+}
+
+/// Does it over and over, one thread for each upstream, and says how often.
+fn offer(fault: Fault, namespace: &Namespace, upstreams: &[SocketAddr], duration: Duration) -> Result<u64> {
+    let deadline = Instant::now() + duration;
+    std::thread::scope(|scope| {
+        let work = |upstream: SocketAddr| move || namespace.enter(|| work(fault, upstream, deadline))?;
+        let threads: Vec<_> = upstreams.iter().map(|upstream| scope.spawn(work(*upstream))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| bail!("a thread panicked"))).sum()
+    })
+}
+
+fn work(fault: Fault, upstream: SocketAddr, deadline: Instant) -> Result<u64> {
+    // Nobody listens where connects are to be refused.
+    let listener = (fault != Fault::Refused).then(|| TcpListener::bind(upstream)).transpose()?;
+    let mut done = 0;
+    while Instant::now() < deadline {
+        match &listener {
+            Some(listener) => break_one(fault, listener, upstream)?,
+            None => match TcpStream::connect(upstream) {
+                Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
+                other => bail!("{upstream} did not refuse: {other:?}"),
+            },
+        }
+        done += 1;
+    }
+    Ok(done)
+}
+
+/// Each side waits for what the other did, which with RPS comes over another core.
+fn break_one(fault: Fault, listener: &TcpListener, upstream: SocketAddr) -> Result<()> {
+    let mut client = TcpStream::connect(upstream)?;
+    let (mut accepted, _) = listener.accept()?;
+    client.write_all(REQUEST)?;
+    let mut request = [0; REQUEST.len()];
+    if fault == Fault::Linger {
+        accepted.read_exact(&mut request)?;
+        reset(accepted);
+    } else {
+        accepted.peek(&mut request)?;
+        drop(accepted);
+    }
+    match client.read(&mut request) {
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => Ok(()),
+        other => bail!("{upstream} did not reset: {other:?}"),
+    }
+}
