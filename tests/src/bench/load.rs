@@ -2,13 +2,16 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use tempfile::TempDir;
 
 use crate::netns::{Family, Link, Net};
 use crate::nginx::Nginx;
-use crate::process::{poll, run_within};
+use crate::process::{poll, run, run_within};
 
 /// How the gateway speaks to its upstream. Clients keep their connections either way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,12 +36,21 @@ impl Upstream {
 /// Clients at once: enough to keep two cores busy, too few to queue for long.
 const CONNECTIONS: &str = "16";
 
-/// A gateway and its upstream. All four sockets of a proxied request are of this host.
+/// Of the upstream and of wrk, which have less to do than the gateway.
+const CLIENT_CORE: usize = 0;
+
+/// Longer bodies do not fit into nginx's configuration.
+const INLINE: usize = 2000;
+
+/// A gateway and its upstream, each on a core of its own where there are two: where the scheduler puts them by chance
+/// would otherwise decide more than what is measured. All four sockets of a proxied request are of this host.
 #[derive(Debug)]
 pub struct Stage {
     front: Nginx,
     back: Nginx,
     net: Net,
+    /// What the upstream serves.
+    _files: TempDir,
 }
 
 /// What one run of wrk has done, and what it took.
@@ -61,9 +73,14 @@ impl Stage {
         net.gateway().enter(|| fs::write("/proc/sys/net/ipv4/ip_local_port_range", "1024 65535"))??;
         let [front_at, back_at]: [SocketAddr; 2] =
             [80, 81].map(|port| SocketAddr::new(net.gateway_ip(), port));
-        let back = Nginx::start_with(net.gateway(), back_at, &back(back_at, body))?;
+        let files = tempfile::Builder::new().prefix("rstrace-bench-").tempdir()?;
+        fs::write(files.path().join("index.html"), "x".repeat(body))?;
+        let back = Nginx::start_with(net.gateway(), back_at, &back(back_at, body, files.path()))?;
         let front = Nginx::start_with(net.gateway(), front_at, &front(front_at, back_at, upstream))?;
-        Ok(Self { front, back, net })
+        let gateway_core = std::thread::available_parallelism().map_or(0, |cores| cores.get().min(2) - 1);
+        pin(front.worker_pids(), gateway_core)?;
+        pin(back.worker_pids(), CLIENT_CORE)?;
+        Ok(Self { front, back, net, _files: files })
     }
 
     pub fn net(&self) -> &Net {
@@ -75,8 +92,18 @@ impl Stage {
     /// # Errors
     /// When wrk cannot run, or a request has failed.
     pub fn load(&self, duration: Duration) -> Result<Done> {
-        let mut wrk = self.net.gateway().command("wrk")?;
-        wrk.args(["-t", "1", "-c", CONNECTIONS, "-d", &format!("{}s", duration.as_secs().max(1))]);
+        let mut wrk = self.net.gateway().command("taskset")?;
+        wrk.args([
+            "-c",
+            &CLIENT_CORE.to_string(),
+            "wrk",
+            "-t",
+            "1",
+            "-c",
+            CONNECTIONS,
+            "-d",
+            &format!("{}s", duration.as_secs().max(1)),
+        ]);
         wrk.arg(self.front.url("/"));
         let before = self.cpu_seconds()?;
         let ended = run_within(&mut wrk, duration + Duration::from_secs(20))?;
@@ -99,17 +126,35 @@ impl Stage {
         })
     }
 
-    fn cpu_seconds(&self) -> Result<f64> {
+    /// How long both nginx have been on a processor.
+    ///
+    /// # Errors
+    /// When one has ended.
+    pub fn cpu_seconds(&self) -> Result<f64> {
         let pids = self.front.worker_pids().iter().chain(self.back.worker_pids());
         pids.map(|pid| on_processor(*pid)).sum()
     }
 }
 
-/// Seconds that a process of one thread has been on a processor, to the nanosecond where `utime` and `stime` count
-/// ticks.
-fn on_processor(pid: u32) -> Result<f64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/schedstat")).context("read schedstat")?;
-    let nanoseconds: f64 = text.split(' ').next().unwrap_or_default().parse().context("read schedstat")?;
+fn pin(pids: &[u32], core: usize) -> Result<()> {
+    pids.iter().try_for_each(|pid| {
+        run(Command::new("taskset").args(["-c", "-p", &core.to_string(), &pid.to_string()]))
+    })
+}
+
+/// Seconds that the threads of a process have been on a processor, to the nanosecond where `utime` and `stime` count
+/// ticks. Threads that have ended are forgotten.
+///
+/// # Errors
+/// When there is no such process.
+pub fn on_processor(pid: u32) -> Result<f64> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).context("list the threads")?;
+    let mut nanoseconds = 0.0;
+    for thread in threads {
+        // A thread may end between the two readings.
+        let Ok(text) = fs::read_to_string(thread?.path().join("schedstat")) else { continue };
+        nanoseconds += text.split(' ').next().unwrap_or_default().parse::<f64>().context("schedstat")?;
+    }
     Ok(nanoseconds / 1e9)
 }
 
@@ -124,9 +169,16 @@ fn said_by_wrk(text: &str) -> Result<(f64, f64)> {
     Ok((requests, rate.context("no requests per second")?.trim().parse()?))
 }
 
-fn back(address: SocketAddr, body: usize) -> String {
-    let body = "x".repeat(body);
-    format!("access_log off; server {{ listen {address}; location / {{ return 200 \"{body}\"; }} }}")
+/// Short answers come with their header in one segment; files do not.
+fn back(address: SocketAddr, body: usize, files: &Path) -> String {
+    let answer = if body <= INLINE {
+        format!("return 200 \"{}\";", "x".repeat(body))
+    } else {
+        format!("root {};", files.display())
+    };
+    format!(
+        "access_log off; open_file_cache max=8; sendfile on; server {{ listen {address}; location / {{ {answer} }} }}"
+    )
 }
 
 fn front(address: SocketAddr, back: SocketAddr, upstream: Upstream) -> String {
@@ -135,7 +187,7 @@ fn front(address: SocketAddr, back: SocketAddr, upstream: Upstream) -> String {
         Upstream::Kept => ("keepalive 64;", "proxy_http_version 1.1; proxy_set_header Connection \"\";"),
     };
     format!(
-        "access_log off; upstream measured {{ server {back} max_fails=0; {pool} }}\n\
+        "access_log off; proxy_max_temp_file_size 0; upstream measured {{ server {back} max_fails=0; {pool} }}\n\
          server {{ listen {address}; location / {{ proxy_pass http://measured; {protocol} }} }}"
     )
 }

@@ -5,10 +5,14 @@
 
 pub mod about;
 pub mod daemon;
+pub mod empty;
 mod flood;
+mod gateway;
 mod kernel;
 pub mod load;
+mod observer;
 pub mod programs;
+mod reads;
 mod rps;
 pub mod stats;
 pub mod table;
@@ -46,9 +50,19 @@ pub struct Case {
 /// Every case, in the order in which all of them run.
 pub const CASES: &[Case] = &[
     Case {
+        name: "gateway",
+        about: "requests per second and CPU time of a proxying nginx, with the agent and with what people use today",
+        measure: gateway::measure,
+    },
+    Case {
         name: "kernel",
         about: "runs and nanoseconds of each kernel program per proxied request",
         measure: kernel::measure,
+    },
+    Case {
+        name: "reads",
+        about: "the read hook with bodies of 1 MB, with segmentation offload and without",
+        measure: reads::measure,
     },
     Case {
         name: "flood",

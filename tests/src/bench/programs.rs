@@ -7,6 +7,7 @@ use std::os::fd::FromRawFd;
 
 use anyhow::{Context, Result};
 
+use super::stats::Spread;
 use crate::scrape::Scrape;
 
 /// `BPF_ENABLE_STATS` and `BPF_STATS_RUN_TIME` of uapi/linux/bpf.h.
@@ -71,6 +72,12 @@ pub fn per_request(before: &Runs, after: &Runs, requests: f64) -> Runs {
         (name.clone(), run)
     };
     after.iter().map(less).collect()
+}
+
+/// Nanoseconds of a single run, where there was one.
+#[must_use]
+pub fn per_run(all: &[Run]) -> Spread {
+    Spread::of(all.iter().map(|run| run.nanoseconds / run.runs).filter(|each| each.is_finite()))
 }
 
 #[cfg(test)]

@@ -1,0 +1,125 @@
+//! Programs that do nothing, on the hooks of the agent: what the kernel takes for calling programs at all, and so the
+//! limit of what the agent can reach.
+
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd};
+
+use anyhow::{Context, Result};
+
+use super::programs::{Run, Runs};
+use crate::scrape::Scrape;
+
+/// Numbers of uapi/linux/bpf.h.
+const PROG_LOAD: libc::c_int = 5;
+const RAW_TRACEPOINT_OPEN: libc::c_int = 17;
+const PROG_TYPE_RAW_TRACEPOINT: u32 = 17;
+
+/// `r0 = 0; exit`
+const NOTHING: [u64; 2] = [0xb7, 0x95];
+
+/// Attached while it lives.
+#[derive(Debug)]
+pub struct EmptyPrograms {
+    programs: Vec<Empty>,
+    /// Hooks of the agent that are no tracepoints, and so are left out.
+    pub left_out: Vec<String>,
+}
+
+#[derive(Debug)]
+struct Empty {
+    hook: String,
+    program: File,
+    _link: File,
+}
+
+impl EmptyPrograms {
+    /// Loads and attaches one for each hook that the agent has attached, as its scrape says.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn attach(scrape: &Scrape) -> Result<Self> {
+        let (mut programs, mut left_out) = (Vec::new(), Vec::new());
+        let attached = scrape.matching("rstrace_hook_attached", &[]).filter(|sample| sample.value == 1.0);
+        for sample in attached {
+            let hook = sample.label("hook").unwrap_or_default().to_owned();
+            if sample.label("how") != Some("tp_btf") {
+                left_out.push(hook);
+                continue;
+            }
+            let program = load().with_context(|| format!("load an empty program for {hook}"))?;
+            let link = open(tracepoint(&hook), &program).with_context(|| format!("attach it to {hook}"))?;
+            programs.push(Empty { hook, program, _link: link });
+        }
+        Ok(Self { programs, left_out })
+    }
+
+    /// The kernel's statistics of them, by hook.
+    ///
+    /// # Errors
+    /// When /proc cannot be read.
+    pub fn runs(&self) -> Result<Runs> {
+        self.programs.iter().map(|empty| Ok((empty.hook.clone(), run(&empty.program)?))).collect()
+    }
+}
+
+/// Hooks are named after their tracepoints, but for those that share one.
+fn tracepoint(hook: &str) -> &str {
+    match hook {
+        "refused_syn" => "tcp_send_reset",
+        "packet_dropped" => "kfree_skb",
+        hook => hook,
+    }
+}
+
+fn run(program: &File) -> Result<Run> {
+    let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_raw_fd())).context("fdinfo")?;
+    let field = |key: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(key));
+        line.and_then(|value| value.trim().parse().ok()).unwrap_or(0.0)
+    };
+    Ok(Run { runs: field("run_cnt:"), nanoseconds: field("run_time_ns:") })
+}
+
+/// The first members of `union bpf_attr` for `BPF_PROG_LOAD`; the kernel takes the others for 0.
+#[repr(C)]
+struct LoadAttributes {
+    prog_type: u32,
+    insn_cnt: u32,
+    insns: u64,
+    license: u64,
+}
+
+/// Those for `BPF_RAW_TRACEPOINT_OPEN`.
+#[repr(C)]
+struct OpenAttributes {
+    name: u64,
+    prog_fd: u32,
+    _padding: u32,
+}
+
+fn load() -> io::Result<File> {
+    let attributes = LoadAttributes {
+        prog_type: PROG_TYPE_RAW_TRACEPOINT,
+        insn_cnt: 2,
+        insns: NOTHING.as_ptr() as u64,
+        license: c"GPL".as_ptr() as u64,
+    };
+    bpf(PROG_LOAD, &attributes)
+}
+
+fn open(tracepoint: &str, program: &File) -> io::Result<File> {
+    let name = CString::new(tracepoint)?;
+    let prog_fd = program.as_raw_fd().cast_unsigned();
+    bpf(RAW_TRACEPOINT_OPEN, &OpenAttributes { name: name.as_ptr() as u64, prog_fd, _padding: 0 })
+}
+
+fn bpf<T>(command: libc::c_int, attributes: &T) -> io::Result<File> {
+    // SAFETY: the kernel reads the attributes, of which it is told the size, and what they point to, all of which the
+    // callers keep alive; it gives a descriptor or -1.
+    let fd = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attributes), size_of::<T>()) };
+    let fd = libc::c_int::try_from(fd).ok().filter(|fd| *fd >= 0).ok_or_else(io::Error::last_os_error)?;
+    // SAFETY: the descriptor is new and nobody else's.
+    Ok(unsafe { File::from_raw_fd(fd) })
+}
