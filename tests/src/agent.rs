@@ -51,9 +51,16 @@ impl Agent {
     /// # Errors
     /// When it ends or is not ready in time.
     pub fn start_with(arguments: &[&str]) -> Result<Self> {
+        Self::start_as(Command::new(binary()?), arguments)
+    }
+
+    /// The same as the daemon that `command` starts, such as one with fewer capabilities.
+    ///
+    /// # Errors
+    /// When it ends or is not ready in time.
+    pub fn start_as(mut command: Command, arguments: &[&str]) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("rstrace-agent-").tempdir()?;
         let listen = free_port()?;
-        let mut command = Command::new(binary()?);
         command.args(["agent", "--watch", "--json", "--listen", &listen.to_string(), "--socket"]);
         command.arg(folder.path().join("s.sock"));
         command.args(arguments);
@@ -65,8 +72,15 @@ impl Agent {
     /// # Errors
     /// When it ends or is not ready in time.
     pub fn watch(arguments: &[&str]) -> Result<Self> {
+        Self::watch_as(Command::new(binary()?), arguments)
+    }
+
+    /// The same as the program that `command` starts.
+    ///
+    /// # Errors
+    /// When it ends or is not ready in time.
+    pub fn watch_as(mut command: Command, arguments: &[&str]) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("rstrace-watch-").tempdir()?;
-        let mut command = Command::new(binary()?);
         command.args(["watch", "--json"]).args(arguments);
         if !arguments.contains(&"--socket") {
             // An agent that happens to run on this machine must not answer in our place.

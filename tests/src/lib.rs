@@ -7,6 +7,7 @@
 pub mod agent;
 pub mod bench;
 pub mod board;
+pub mod capabilities;
 pub mod cgroup;
 pub mod client;
 pub mod expect;

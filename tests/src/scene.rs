@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::agent::{Agent, Verdict};
+use crate::capabilities::{THREE, rstrace_with};
 use crate::cgroup::MemoryCgroup;
 use crate::client::{Outcome, Request};
 use crate::expect::{self, Cast};
@@ -33,6 +34,8 @@ pub enum Watcher {
     LateHost,
     /// The agent of the whole host, which also shows what harmed nobody.
     HostAll,
+    /// The agent of the whole host, with no other capabilities than the three that it asks for.
+    HostWithThree,
     /// `watch --vantage` on the gateway's namespace.
     Gateway,
     /// Nobody: to prove the harness by nginx's own log.
@@ -105,6 +108,7 @@ impl Scene {
         let agent = match plan.watcher {
             Watcher::Host => Some(Agent::start(false)?),
             Watcher::HostAll => Some(Agent::start(true)?),
+            Watcher::HostWithThree => Some(Agent::start_as(rstrace_with(THREE)?, &[])?),
             Watcher::Gateway => Some(Agent::watch(&["--vantage", &net.gateway().path().to_string_lossy()])?),
             Watcher::LateHost | Watcher::Nobody => None,
         };

@@ -66,6 +66,7 @@ impl Agent {
 
     fn begin(options: &Options, mut recorder: Option<Recorder>) -> Result<Self, LoadError> {
         let (mut kernel, ring, existing) = Kernel::load(options)?;
+        kernel.give_up_the_rest()?;
         let program_log = kernel.take_program_log();
         let (hz, vantage) = (kernel.hz, kernel.vantage());
         let kernel = Arc::new(Mutex::new(kernel));

@@ -6,6 +6,7 @@ use std::io::Write as _;
 use serde::Serialize;
 
 use crate::cli::DoctorArgs;
+use crate::kernel::privileges::{Held, NEEDS, Need};
 use crate::kernel::{Group, Groups, HookStatus, Kernel, Options, Support};
 use crate::output::text::printable;
 
@@ -14,6 +15,25 @@ use crate::output::text::printable;
 struct Report {
     kernel: String,
     btf: String,
+    capabilities: Vec<CapabilityReport>,
+    /// Not there where nothing can be loaded.
+    #[serde(flatten)]
+    loaded: Option<Loaded>,
+}
+
+/// A capability, and whether this process has it.
+#[derive(Serialize)]
+struct CapabilityReport {
+    capability: &'static str,
+    /// `yes`, `no`, or `CAP_SYS_ADMIN` where that stands in for it.
+    held: &'static str,
+    required: bool,
+    wanted_for: &'static str,
+}
+
+/// What came of loading everything.
+#[derive(Serialize)]
+struct Loaded {
     jiffies_per_second: u32,
     sockets_found: usize,
     groups: Vec<GroupReport>,
@@ -43,22 +63,34 @@ struct HookReport {
     reasons: Vec<String>,
 }
 
-/// Loads everything once, says how that went, and lets it go.
+/// Loads everything once, says how that went, and lets it go. What it may and may not do is said in either case.
 pub(super) fn run(args: &DoctorArgs) -> anyhow::Result<()> {
-    let (kernel, _ring, existing) = Kernel::load(&Options { groups: Groups::all(), ..Options::default() })?;
-    let report = report(&kernel, existing.len());
+    // Asked before anything is loaded, as an agent that starts finds it.
+    let Support { kernel, btf, .. } = Support::probe();
+    let capabilities = NEEDS.iter().map(capability).collect();
+    let mut report = Report { kernel, btf: btf.display().to_string(), capabilities, loaded: None };
+    let tried = Kernel::load(&Options { groups: Groups::all(), ..Options::default() });
+    let tried = tried.map(|(kernel, _ring, existing)| report.loaded = Some(loaded(&kernel, existing.len())));
     let text = if args.json { format!("{}\n", serde_json::to_string(&report)?) } else { human(&report) };
     match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        done => Ok(done?),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
+        done => done?,
     }
+    Ok(tried?)
 }
 
-fn report(kernel: &Kernel, sockets_found: usize) -> Report {
-    let Support { kernel: release, btf, .. } = kernel.support.clone();
-    Report {
-        kernel: release,
-        btf: btf.display().to_string(),
+fn capability(need: &Need) -> CapabilityReport {
+    let held = match Held::now() {
+        Some(held) if held.is_stood_in_for(need) => "CAP_SYS_ADMIN",
+        Some(held) if held.suffices(need) => "yes",
+        _ => "no",
+    };
+    let Need { capability, required, wanted_for, .. } = *need;
+    CapabilityReport { capability, held, required, wanted_for }
+}
+
+fn loaded(kernel: &Kernel, sockets_found: usize) -> Loaded {
+    Loaded {
         jiffies_per_second: kernel.hz,
         sockets_found,
         groups: [Group::Core].into_iter().chain(Group::OPTIONAL).map(|g| group(g, &kernel.hooks)).collect(),
@@ -94,15 +126,29 @@ fn human(report: &Report) -> String {
     let mut text = String::new();
     // Writing to a string cannot fail.
     let _ = writeln!(text, "kernel   {}", report.kernel);
-    let _ = writeln!(text, "types    {} ({} jiffies a second)", report.btf, report.jiffies_per_second);
-    let _ = writeln!(text, "sockets  {} open, with their owners", report.sockets_found);
+    let _ = writeln!(text, "types    {}", report.btf);
     let _ = writeln!(text);
-    for GroupReport { group, supported, gives, costs } in &report.groups {
-        let loaded = if *group == Group::Core.name() { "always" } else { "--with" };
-        let _ = writeln!(text, "{loaded:<6} {group:<15} {supported:<4} of its hooks: {gives}; costs {costs}");
+    for CapabilityReport { capability, held, required, wanted_for } in &report.capabilities {
+        let required = if *required { "required" } else { "optional" };
+        let _ = writeln!(text, "{capability:<22} {required}  {held:<4} {wanted_for}");
+    }
+    if let Some(loaded) = &report.loaded {
+        describe(&mut text, loaded);
+    }
+    text
+}
+
+fn describe(text: &mut String, loaded: &Loaded) {
+    let _ = writeln!(text);
+    let _ = writeln!(text, "ticks    {} jiffies a second", loaded.jiffies_per_second);
+    let _ = writeln!(text, "sockets  {} open, with their owners", loaded.sockets_found);
+    let _ = writeln!(text);
+    for GroupReport { group, supported, gives, costs } in &loaded.groups {
+        let when = if *group == Group::Core.name() { "always" } else { "--with" };
+        let _ = writeln!(text, "{when:<6} {group:<15} {supported:<4} of its hooks: {gives}; costs {costs}");
     }
     let _ = writeln!(text);
-    for hook in &report.hooks {
+    for hook in &loaded.hooks {
         let state = if hook.attached { "attached" } else { "missing" };
         let _ = writeln!(text, "{:<22} {state:<9} {:<7} {}", hook.hook, hook.how.unwrap_or("-"), hook.gives);
         if let Some(lost) = hook.without {
@@ -113,14 +159,13 @@ fn human(report: &Report) -> String {
         }
     }
     let _ = writeln!(text);
-    let missing = report.hooks.iter().filter(|h| !h.attached).count();
+    let missing = loaded.hooks.iter().filter(|h| !h.attached).count();
     let _ = match missing {
         0 => writeln!(text, "everything is attached"),
         n => writeln!(
             text,
             "verdicts can be given; {n} of {} hooks missing, as said above",
-            report.hooks.len()
+            loaded.hooks.len()
         ),
     };
-    text
 }

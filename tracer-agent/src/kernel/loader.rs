@@ -13,7 +13,7 @@ use super::offsets::{Layout, OffsetsError};
 use super::program_log::ProgramLog;
 use super::ring::Ring;
 use super::support::{self, Support, Verdict};
-use super::{clock, snapshot};
+use super::{clock, privileges, snapshot};
 use crate::event::Existing;
 
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/rstrace-bpf"));
@@ -73,6 +73,8 @@ pub enum LoadError {
     ProgramLog(std::io::Error),
     #[error("cannot watch the ring buffer: {0}")]
     Ring(std::io::Error),
+    #[error(transparent)]
+    Privileges(std::io::Error),
 }
 
 impl LoadError {
@@ -192,6 +194,14 @@ impl Kernel {
         LoadError::Required { hook: hook.name, without: hook.without, reason }
     }
 
+    /// Gives up what only loading and attaching needed, in this thread and in those that it starts from now on.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn give_up_the_rest(&self) -> Result<(), LoadError> {
+        privileges::keep_what_works_on().map_err(LoadError::Privileges)
+    }
+
     /// Whether the ends of healthy connections are queued too (`--all`).
     ///
     /// # Errors
@@ -241,7 +251,17 @@ fn load_object(layout: &Layout, options: &Options, btf: &Btf) -> Result<Ebpf, Lo
     // A map that no program uses is made all the same.
     loader.map_max_entries("UNIX_SOCKETS", unix_sockets as u32);
     loader.override_global("DEBUG_PROGRAMS", &debug, true);
-    Ok(loader.load(OBJECT)?)
+    loader.load(OBJECT).map_err(refused_or_broken)
+}
+
+/// Whoever has the capabilities and is refused all the same is held back by something else.
+fn refused_or_broken(error: aya::EbpfError) -> LoadError {
+    let first: &(dyn std::error::Error + 'static) = &error;
+    let refused = std::iter::successors(Some(first), |error| error.source()).any(|error| {
+        let io = error.downcast_ref::<std::io::Error>();
+        io.is_some_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
+    });
+    if refused { LoadError::NotPermitted(support::held_back(&error)) } else { LoadError::Object(error) }
 }
 
 fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, LoadError> {

@@ -13,6 +13,7 @@ mod loader;
 pub mod netns;
 mod offsets;
 pub mod own_use;
+pub mod privileges;
 mod program_log;
 mod ring;
 mod snapshot;

@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use rustix::thread::CapabilitySet;
+use super::privileges::{self, Held};
 
 /// Where the kernel describes its own types.
 pub const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
+/// Where whoever starts this process says what it may.
+const HOW_TO_GRANT: &str = "(systemd: AmbientCapabilities=, docker: --cap-add)";
 
 /// What the host offers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,8 +17,8 @@ pub struct Support {
     pub has_btf: bool,
     /// Capabilities that are missing of those that are needed.
     pub missing_capabilities: Vec<&'static str>,
-    /// CAP_SYS_ADMIN holds the others.
-    pub is_admin: bool,
+    /// Capabilities do not count in a user namespace.
+    pub in_a_user_namespace: bool,
 }
 
 /// Whether it will do.
@@ -34,17 +36,29 @@ impl Support {
     pub fn probe() -> Self {
         let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
         let btf = std::env::var_os("RSTRACE_BTF").map_or_else(|| PathBuf::from(BTF_PATH), PathBuf::from);
-        let (is_admin, missing_capabilities) = capabilities();
-        Self { kernel, has_btf: Path::new(&btf).exists(), btf, missing_capabilities, is_admin }
+        Self {
+            kernel,
+            has_btf: Path::new(&btf).exists(),
+            btf,
+            missing_capabilities: Held::now().map(Held::missing).unwrap_or_default(),
+            in_a_user_namespace: privileges::in_a_user_namespace(),
+        }
     }
 
     #[must_use]
     pub fn verdict(&self) -> Verdict {
         if !self.missing_capabilities.is_empty() {
             return Verdict::NotPermitted(format!(
-                "not permitted to load BPF programs: {} missing; run as root, or grant CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE",
+                "not permitted to load BPF programs: {} missing; run as root, or grant CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE {HOW_TO_GRANT}",
                 self.missing_capabilities.join(", ")
             ));
+        }
+        if self.in_a_user_namespace {
+            return Verdict::NotPermitted(
+                "not permitted to load BPF programs: this process is in a user namespace, whose CAP_BPF does not \
+                 count; run it as root of the host"
+                    .into(),
+            );
         }
         if !self.has_btf {
             return Verdict::Unsupported(format!(
@@ -66,6 +80,15 @@ impl Support {
     }
 }
 
+/// The line for a process that the kernel refuses though it has the capabilities.
+#[must_use]
+pub fn held_back(error: &dyn std::error::Error) -> String {
+    format!(
+        "not permitted to use bpf(2) in spite of the capabilities of this process: a seccomp filter or a security \
+         module forbids it ({error}); allow bpf and perf_event_open where this process is started"
+    )
+}
+
 /// The verifier's words for a helper that this kernel does not give to tracing programs. On 5.10 that is socket
 /// storage, without which there are no per-connection marks.
 #[must_use]
@@ -83,19 +106,6 @@ pub fn last_words(verifier_log: &str) -> Option<&str> {
     verifier_log.lines().map(str::trim).rfind(said)
 }
 
-/// What CAP_SYS_ADMIN would hold, and what is missing without it.
-fn capabilities() -> (bool, Vec<&'static str>) {
-    let Ok(sets) = rustix::thread::capabilities(None) else { return (false, vec![]) };
-    let has = |set| sets.effective.contains(set);
-    let is_admin = has(CapabilitySet::SYS_ADMIN);
-    let needed = [
-        ("CAP_BPF", has(CapabilitySet::BPF) || is_admin),
-        ("CAP_PERFMON", has(CapabilitySet::PERFMON) || is_admin),
-        ("CAP_SYS_PTRACE", has(CapabilitySet::SYS_PTRACE)),
-    ];
-    (is_admin, needed.iter().filter(|(_, held)| !held).map(|(name, _)| *name).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,7 +116,7 @@ mod tests {
             btf: BTF_PATH.into(),
             has_btf: true,
             missing_capabilities: vec![],
-            is_admin: true,
+            in_a_user_namespace: false,
         }
     }
 
@@ -115,6 +125,15 @@ mod tests {
         let unprivileged = Support { missing_capabilities: vec!["CAP_BPF", "CAP_PERFMON"], ..support() };
         let Verdict::NotPermitted(line) = unprivileged.verdict() else { panic!("permitted") };
         assert!(line.contains("CAP_BPF, CAP_PERFMON missing; run as root"), "{line}");
+    }
+
+    #[test]
+    fn capabilities_of_a_user_namespace_do_not_count() {
+        let Verdict::NotPermitted(line) = (Support { in_a_user_namespace: true, ..support() }).verdict()
+        else {
+            panic!("permitted")
+        };
+        assert!(line.contains("in a user namespace"), "{line}");
     }
 
     #[test]

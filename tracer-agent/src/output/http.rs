@@ -39,10 +39,20 @@ pub struct Health {
 
 /// The address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot serve /metrics on {address}: {error}; choose another address with --listen")]
+#[error("cannot serve /metrics on {address}: {error}{}; choose another address with --listen", remedy(.error))]
 pub struct ListenError {
     address: SocketAddr,
     error: std::io::Error,
+}
+
+/// What else there is to do about it.
+fn remedy(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::PermissionDenied => {
+            ", since a port below 1024 needs CAP_NET_BIND_SERVICE: grant it, or choose a higher one"
+        }
+        _ => "",
+    }
 }
 
 #[derive(Clone, Debug)]

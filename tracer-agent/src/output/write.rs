@@ -10,6 +10,8 @@ use tokio::io::Interest;
 use tokio::net::unix::pipe::Sender;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::kernel::privileges;
+
 /// Lines that may wait for a reader before whoever makes them has to wait too.
 const QUEUE: usize = 256;
 
@@ -49,8 +51,10 @@ impl LineWriter {
         let (queue, lines) = mpsc::channel(QUEUE);
         let (report, done) = oneshot::channel();
         std::thread::Builder::new().name("stdout".to_owned()).spawn(move || {
+            let alone = privileges::give_up_all().map_err(WriteError::from);
+            let done = alone.and_then(|()| write_all(BufWriter::new(out), lines));
             // Nobody may be there to hear how it ended: then nobody needs to.
-            let _ = report.send(write_all(BufWriter::new(out), lines));
+            let _ = report.send(done);
         })?;
         Ok(Self { queue, done })
     }

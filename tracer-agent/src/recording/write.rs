@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use super::{Answer, Answers, Header, Line, Question};
 use crate::agent::Input;
 use crate::event::Process;
+use crate::kernel::privileges;
 use crate::output::Names;
 use crate::output::text::printable_json;
 
@@ -97,7 +98,9 @@ impl Recorder {
         std::thread::Builder::new()
             .name("recording".to_owned())
             .spawn(move || {
-                let done = write(&lines).map_err(|source| match source.kind() {
+                // The file is open already.
+                let alone = privileges::give_up_all();
+                let done = alone.and_then(|()| write(&lines)).map_err(|source| match source.kind() {
                     io::ErrorKind::BrokenPipe => RecordError::Closed,
                     _ => RecordError::Io { to: name, source },
                 });
