@@ -7,6 +7,7 @@
 mod bench;
 mod layout;
 mod lint;
+mod markers;
 mod outcome;
 mod privilege;
 mod run;

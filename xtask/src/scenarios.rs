@@ -10,10 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use serde_json::Value;
 
-use crate::{layout, privilege, run, setup};
-
-const BEGIN: &str = "<!-- scoreboard -->";
-const END: &str = "<!-- /scoreboard -->";
+use crate::{layout, markers, privilege, run, setup};
 
 /// Break every server in every way, and compare what rstrace says with what was done
 #[derive(Debug, Args)]
@@ -122,16 +119,9 @@ fn table(lines: &str) -> Result<String> {
 fn write_readme(table: &str) -> Result<()> {
     let path = layout::workspace().join("README.md");
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let text =
-        replaced(&text, table).with_context(|| format!("{} has no {BEGIN} … {END}", path.display()))?;
+    let text = markers::replaced(&text, "scoreboard", table)
+        .with_context(|| format!("{} has no place for the scoreboard", path.display()))?;
     fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
-}
-
-/// The text with `table` between the two markers.
-fn replaced(text: &str, table: &str) -> Option<String> {
-    let (before, rest) = text.split_once(BEGIN)?;
-    let (_, after) = rest.split_once(END)?;
-    Some(format!("{before}{BEGIN}\n{table}{END}{after}"))
 }
 
 /// The stage of `xtask test`: this program again, so that its words go to a log.
@@ -144,7 +134,7 @@ pub fn stage(xtask: &std::path::Path) -> Command {
 
 #[cfg(test)]
 mod tests {
-    use super::{replaced, table};
+    use super::table;
 
     const LINES: &str = r#"{"group":"plain","scenario":"killed","vantage":"host","expected":"a","got":"a","right":true}
 {"group":"plain","scenario":"killed","vantage":"gateway","expected":"b","got":"c","right":false}
@@ -156,13 +146,5 @@ mod tests {
         assert!(table.contains("| plain/killed | a | **c**, not b |\n"), "{table}");
         assert!(table.contains("1 scenarios, 1 of their verdicts right, 1 wrong."), "{table}");
         assert!(table.contains("Lines by `cause`: a 1, c 1."), "{table}");
-    }
-
-    #[test]
-    fn only_what_is_between_the_markers_is_replaced() {
-        let text = "a\n<!-- scoreboard -->\nold\n<!-- /scoreboard -->\nb";
-        let new = replaced(text, "new\n").unwrap();
-        assert_eq!(new, "a\n<!-- scoreboard -->\nnew\n<!-- /scoreboard -->\nb");
-        assert_eq!(replaced("no markers", "new"), None);
     }
 }

@@ -65,6 +65,7 @@ fn table(upstream: Upstream, which: usize, options: &Options) -> Result<Table> {
     let mut results: Vec<Pairs> = COMPARISONS.iter().map(|_| Ok(Vec::new())).collect();
     // Round by round, so that what changes on the machine in the meantime meets all comparisons alike.
     for round in 0..options.pairs {
+        eprintln!("{}: round {} of {}", upstream.name(), round + 1, options.pairs);
         for (comparison, result) in COMPARISONS.iter().zip(&mut results) {
             let Ok(pairs) = result else { continue };
             match pair(&stage, *comparison, round, options.duration) {

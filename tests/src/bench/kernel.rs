@@ -32,13 +32,18 @@ pub fn measure(options: &Options) -> Result<Vec<Table>> {
     );
     let mut tables = Vec::new();
     let mut limits = Vec::new();
-    for (upstream, goal, stretch) in [(Upstream::New, "≤ 1,500", "900"), (Upstream::Kept, "≤ 300", "230")]
-    {
+    for (upstream, goals) in [(Upstream::New, ["≤ 1,500", "900"]), (Upstream::Kept, ["≤ 300", "230"])] {
         let stage = Stage::set(upstream, 2)?;
-        let agent = of_agent(&stage, options)?;
-        sums.row(sum("the agent's", upstream, &agent, [goal, stretch]));
-        tables.push(programs_table(upstream, &agent));
-        limits.push((upstream, of_nothing(&stage, options)?));
+        let agent = Agent::start_with(&[])?;
+        let scrape = || Ok(programs::of_agent(&agent.scrape()?));
+        let apart = rounds(&stage, options, DISTURBED, scrape)?;
+        sums.row(sum("the agent's", upstream, &apart, goals));
+        tables.push(programs_table(upstream, &apart));
+        stage.share_one_core()?;
+        let together = rounds(&stage, options, DISTURBED, scrape)?;
+        sums.row(sum("the agent's, all on one core", upstream, &together, goals));
+        drop(agent);
+        limits.push((upstream, of_nothing(upstream, options)?));
     }
     for (upstream, (runs, left_out)) in limits {
         sums.row(sum("empty (the limit)", upstream, &runs, ["", ""]));
@@ -47,7 +52,8 @@ pub fn measure(options: &Options) -> Result<Vec<Table>> {
         }
     }
     sums.note(format!(
-        "All four sockets of a request are on this host, over loopback. Times are the kernel's (`run_time_ns`), what \
+        "All four sockets of a request are on this host, over loopback; the gateway has a core of its \
+         own where nothing else is said. Times are the kernel's (`run_time_ns`), what \
          timing costs included. Rounds of {} s in which others' connections ran the programs too were played again. \
          Spread: middle half (least–most) of up to {} rounds.",
         options.duration.as_secs(),
@@ -57,16 +63,12 @@ pub fn measure(options: &Options) -> Result<Vec<Table>> {
     Ok(tables)
 }
 
-fn of_agent(stage: &Stage, options: &Options) -> Result<Vec<Runs>> {
-    let agent = Agent::start_with(&[])?;
-    rounds(stage, options, DISTURBED, || Ok(programs::of_agent(&agent.scrape()?)))
-}
-
 /// And the hooks that have no empty program.
-fn of_nothing(stage: &Stage, options: &Options) -> Result<(Vec<Runs>, Vec<String>)> {
+fn of_nothing(upstream: Upstream, options: &Options) -> Result<(Vec<Runs>, Vec<String>)> {
+    let stage = Stage::set(upstream, 2)?;
     let scrape = Agent::start_with(&[])?.scrape()?;
     let empty = EmptyPrograms::attach(&scrape)?;
-    Ok((rounds(stage, options, DISTURBED, || empty.runs())?, empty.left_out))
+    Ok((rounds(&stage, options, DISTURBED, || empty.runs())?, empty.left_out))
 }
 
 /// What each program did per request, round by round.

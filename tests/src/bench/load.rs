@@ -87,6 +87,15 @@ impl Stage {
         &self.net
     }
 
+    /// Moves the gateway to the core of all others: nothing that a program stores for a socket then moves between two
+    /// caches.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn share_one_core(&self) -> Result<()> {
+        pin(self.front.worker_pids(), CLIENT_CORE)
+    }
+
     /// Runs wrk for so long; a request that fails is an error.
     ///
     /// # Errors
