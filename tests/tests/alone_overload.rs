@@ -1,7 +1,7 @@
 //! More than can be delivered: what is left out is counted and said, and takes nothing from anybody else.
 //! Alone, because it fills the ring for everyone.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
@@ -134,5 +134,47 @@ fn a_stopped_reader_costs_nobody_else_anything() -> Result<()> {
         took[5], took[10]
     );
     ensure!(grown <= 40_000, "RssAnon {rest} kB before, {grown} kB after");
+    Ok(())
+}
+
+/// More than the kernel's map and the label hold.
+const SCANNED: u16 = 5000;
+
+#[test]
+fn a_port_scan_takes_no_place_from_an_upstream_that_answers() -> Result<()> {
+    let (net, _, real) = two_upstreams()?;
+    let agent = Agent::start(false)?;
+    let refused = [("outcome", "refused")];
+    let connections = "rstrace_upstream_connections_total";
+    net.gateway().enter(|| -> Result<()> {
+        for port in 10_000..10_000 + SCANNED {
+            let address = SocketAddr::from((Ipv4Addr::new(127, 9, 9, 9), port));
+            ensure!(TcpStream::connect(address).is_err(), "somebody listens on {address}");
+        }
+        Ok(())
+    })??;
+    let scrape = agent.scrape()?;
+    let counted = scrape.sum(connections, &refused);
+    ensure!(counted >= f64::from(SCANNED), "{counted} of {SCANNED} refusals were counted");
+    let judged = poll("a sum of aborts that is right", Duration::from_secs(20), || {
+        agent.scrape().ok().filter(|scrape| scrape.sum(ABORTS, &[]) >= f64::from(SCANNED))
+    });
+    judged.with_context(|| format!("{} aborts", scrape.sum(ABORTS, &[])))?;
+
+    net.upstream().enter(|| -> Result<()> {
+        let listener = TcpListener::bind(real)?;
+        let stream = TcpStream::connect(real)?;
+        drop(listener.accept()?);
+        drop(stream);
+        Ok(())
+    })??;
+    let scrape = agent.scrape()?;
+    let about = [("upstream", &*real.to_string()), ("outcome", "established")];
+    ensure!(scrape.sum(connections, &about) == 1.0, "{real} found no place");
+    let places = scrape.sum("rstrace_table_entries", &[("table", "upstreams")]);
+    let others = scrape.sum(connections, &[("upstream", "other"), ("outcome", "refused")]);
+    eprintln!(
+        "{SCANNED} upstreams scanned: {places} have a place in the kernel, {others} are counted as other"
+    );
     Ok(())
 }

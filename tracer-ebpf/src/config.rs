@@ -33,6 +33,8 @@ pub const fn is_resolver_port(port: u16) -> bool {
 pub mod limit {
     /// Upstreams counted apart; the next ones are counted under the all-zero key.
     pub const UPSTREAMS: usize = 4096;
+    /// Above this many, only upstreams that accepted a connection find a place.
+    pub const SILENT_UPSTREAMS: usize = UPSTREAMS / 4 * 3;
     /// Processes remembered as owners of sockets.
     pub const OWNERS: usize = 8192;
     /// Notes that wait for the socket that they explain, in each of two maps. An LRU map hands out free entries

@@ -28,7 +28,7 @@ pub fn connect_failed(sk: &Sk, new_state: u8) {
         0 => outcome::ABANDONED,
         _ => outcome::UNREACHABLE,
     };
-    count_upstream(sk, |counters| &raw mut counters.connections[index]);
+    count_silent(sk, |counters| &raw mut counters.connections[index]);
     let queued = emit::queue_of::<SocketEnd>(
         Origin::dialled(sk),
         kind::SOCKET_END,
@@ -324,9 +324,11 @@ fn reported(sk: &Sk, mark: *mut Mark, queued: bool) {
     if queued {
         // SAFETY: storage of a live socket; the change of state holds the socket lock.
         unsafe { (*mark).flags |= mark_flag::REPORTED };
-    } else {
-        count_upstream(sk, |counters| &raw mut counters.unclassified);
+        return;
     }
+    // SAFETY: as above.
+    let answered = unsafe { (*mark).phase } != phase::CONNECT as u32;
+    count_in(sk, answered, |counters| &raw mut counters.unclassified);
 }
 
 #[inline(always)]
@@ -343,9 +345,20 @@ fn count_fin(sk: &Sk, phase: usize, sent: bool) {
 /// Adds 1 to the counter of the socket's upstream that `which` chooses.
 #[inline(always)]
 pub fn count_upstream(sk: &Sk, which: impl FnOnce(&mut UpstreamCounters) -> *mut u64) {
+    count_in(sk, true, which);
+}
+
+/// The same for a connection that was never established.
+#[inline(always)]
+pub fn count_silent(sk: &Sk, which: impl FnOnce(&mut UpstreamCounters) -> *mut u64) {
+    count_in(sk, false, which);
+}
+
+#[inline(always)]
+fn count_in(sk: &Sk, answered: bool, which: impl FnOnce(&mut UpstreamCounters) -> *mut u64) {
     let mut key = UpstreamKey::default();
     sk.upstream_key(&mut key);
-    if let Some(counters) = maps::upstream(&key) {
+    if let Some(counters) = maps::upstream(&key, answered) {
         // SAFETY: a map value, which stays valid while the program runs; only its address is taken.
         maps::add(which(unsafe { &mut *counters }));
     }

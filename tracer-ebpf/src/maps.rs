@@ -71,6 +71,13 @@ static HINTS: PerCpuArray<Hint> = PerCpuArray::with_max_entries(1, 0);
 static UPSTREAMS: HashMap<UpstreamKey, UpstreamCounters> =
     HashMap::with_max_entries(limit::UPSTREAMS as u32, 0);
 
+/// How many entries of `UPSTREAMS` the programs have made, and how many of them the agent has taken away since.
+#[map]
+static UPSTREAMS_MADE: Array<u64> = Array::with_max_entries(1, 0);
+
+#[map]
+static UPSTREAMS_EXPIRED: Array<u64> = Array::with_max_entries(1, 0);
+
 /// tgid to flags of `owner_flag`: processes that own sockets.
 #[map]
 static OWNERS: LruHashMap<u32, u32> = LruHashMap::with_max_entries(limit::OWNERS as u32, 0);
@@ -150,18 +157,33 @@ fn storage(sk: &Sk, value: *mut c_void, flags: u64) -> Option<*mut Mark> {
     if found.is_null() { None } else { Some(found.cast()) }
 }
 
-/// The counters of an upstream, made on first use; those of the all-zero key once the map is full.
+/// The counters of an upstream, made on first use; those of the all-zero key, which the agent made, once the map is
+/// full. An upstream that never `answered` finds it full earlier: the last places are kept from port scans.
 #[inline(always)]
-pub fn upstream(key: &UpstreamKey) -> Option<*mut UpstreamCounters> {
+pub fn upstream(key: &UpstreamKey, answered: bool) -> Option<*mut UpstreamCounters> {
     if let Some(found) = UPSTREAMS.get_ptr_mut(key) {
         return Some(found);
     }
-    let _ = UPSTREAMS.insert(key, UpstreamCounters::default(), u64::from(aya_ebpf::bindings::BPF_NOEXIST));
-    if let Some(made) = UPSTREAMS.get_ptr_mut(key) {
-        return Some(made);
+    if answered || has_room_for_silent() {
+        let noexist = u64::from(aya_ebpf::bindings::BPF_NOEXIST);
+        if UPSTREAMS.insert(key, UpstreamCounters::default(), noexist).is_ok()
+            && let Some(made) = UPSTREAMS_MADE.get_ptr_mut(0)
+        {
+            add(made);
+        }
+        // Another CPU may have made it at the same time.
+        if let Some(made) = UPSTREAMS.get_ptr_mut(key) {
+            return Some(made);
+        }
     }
     count(tally::UPSTREAM_OVERFLOW);
     UPSTREAMS.get_ptr_mut(UpstreamKey::default())
+}
+
+#[inline(always)]
+fn has_room_for_silent() -> bool {
+    let (Some(made), Some(expired)) = (UPSTREAMS_MADE.get(0), UPSTREAMS_EXPIRED.get(0)) else { return true };
+    made.wrapping_sub(*expired) < limit::SILENT_UPSTREAMS as u64
 }
 
 /// The counters of an upstream that has been counted before.

@@ -7,7 +7,7 @@ use tracer_ebpf::tcp_state as s;
 use tracer_ebpf::wire::{ResetSent, kind, phase};
 
 use crate::emit;
-use crate::ends::{count_upstream, phase_of};
+use crate::ends::{count_silent, count_upstream, phase_of};
 use crate::globals;
 use crate::kread::{Sk, TaskRef};
 use crate::maps::{self, mark_flag};
@@ -47,7 +47,11 @@ pub fn tcp_receive_reset(ctx: BtfTracePointContext) -> i32 {
         s::ESTABLISHED => phase_of(&tcp, mark, false),
         _ => mark.phase as usize,
     } & (phase::COUNT - 1);
-    count_upstream(&sk, |counters| &raw mut counters.resets_received[phase]);
+    if state == s::SYN_SENT {
+        count_silent(&sk, |counters| &raw mut counters.resets_received[phase::CONNECT]);
+    } else {
+        count_upstream(&sk, |counters| &raw mut counters.resets_received[phase]);
+    }
     0
 }
 

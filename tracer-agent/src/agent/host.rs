@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tracer_ebpf::wire::{UpstreamCounters, UpstreamKey};
+
 use crate::enrich::container::Container;
 use crate::event::Process;
 use crate::kernel::cgroup::Cgroups;
-use crate::kernel::{Kernel, netns, own_use};
+use crate::kernel::{CountersError, Kernel, netns, own_use};
 use crate::output::metrics::{KernelSnapshot, ProcessUse, ProgramUse, Source};
 use crate::output::view::{HookView, Names};
 
@@ -80,15 +82,17 @@ impl Host {
     /// Ends of connections that the kernel could not queue so far.
     #[must_use]
     pub fn lost_ends(&self) -> u64 {
-        super::lock(&self.kernel).lost_ends().unwrap_or_else(|error| {
-            tracing::error!("{error}");
-            0
-        })
+        or_none(super::lock(&self.kernel).lost_ends()).unwrap_or_default()
     }
 
     fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A map that cannot be read is said, and ends nothing.
+fn or_none<T>(read: Result<T, CountersError>) -> Option<T> {
+    read.inspect_err(|error| tracing::error!("{error}")).ok()
 }
 
 impl Names for Host {
@@ -147,5 +151,17 @@ impl Source for Arc<Host> {
 
     fn scope(&self, netns: u32) -> String {
         Names::scope(&**self, netns)
+    }
+
+    fn upstreams_in_use(&self) -> u64 {
+        or_none(super::lock(&self.kernel).upstreams_in_use()).unwrap_or_default()
+    }
+
+    fn upstreams(&self) -> Vec<(UpstreamKey, UpstreamCounters)> {
+        or_none(super::lock(&self.kernel).upstreams()).unwrap_or_default()
+    }
+
+    fn expire(&self, upstream: &UpstreamKey) -> Option<UpstreamCounters> {
+        or_none(super::lock(&self.kernel).expire_upstream(upstream))
     }
 }

@@ -27,6 +27,8 @@ pub use host::Host;
 
 /// Between two looks at what has expired, and two signs of life.
 const TICK: Duration = Duration::from_secs(1);
+/// Between two looks for upstreams that are idle.
+const SWEEP_TICKS: u64 = 20;
 /// Verdicts made at once before others get their turn: when many are due together, the readers' queues have to be
 /// emptied meanwhile.
 const BATCH: usize = 256;
@@ -43,6 +45,7 @@ pub struct Agent {
     program_log: Option<ProgramLog>,
     header: Header,
     recorder: Option<Recorder>,
+    ticks: u64,
     /// Ends that the kernel could not queue, as far as the readers know.
     lost_told: u64,
 }
@@ -97,6 +100,7 @@ impl Agent {
             program_log,
             header,
             recorder,
+            ticks: 0,
             lost_told: 0,
         })
     }
@@ -227,6 +231,10 @@ impl Agent {
     fn housekeeping(&mut self) {
         self.health.tick();
         self.tell_lost();
+        self.ticks += 1;
+        if self.ticks.is_multiple_of(SWEEP_TICKS) {
+            self.metrics.sweep(clock::monotonic_ns());
+        }
         self.input(Input::Tick { now_ns: clock::monotonic_ns(), clock_offset_ns: clock::wall_offset_ns() });
         for fill in self.core.fills() {
             let table_use = TableUse {

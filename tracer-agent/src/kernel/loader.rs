@@ -7,6 +7,7 @@ use aya::{Btf, Ebpf, EbpfLoader, include_bytes_aligned};
 use thiserror::Error;
 use tracer_ebpf::config::{flag, limit};
 
+use super::counters::CountersError;
 use super::groups::{Group, Groups};
 use super::hooks::{Attachment, HOOKS, Hook, HookStatus, Way, needs, ways};
 use super::offsets::{Layout, OffsetsError};
@@ -69,6 +70,8 @@ pub enum LoadError {
     Required { hook: &'static str, without: &'static str, reason: String },
     #[error("cannot read what exists on this host: {0}")]
     Snapshot(#[from] snapshot::SnapshotError),
+    #[error(transparent)]
+    Counters(#[from] CountersError),
     #[error("cannot read the log of the programs: {0}")]
     ProgramLog(std::io::Error),
     #[error("cannot watch the ring buffer: {0}")]
@@ -115,6 +118,7 @@ impl Kernel {
             program_log,
             hz: clock::jiffies_per_second(),
         };
+        kernel.make_other_upstream()?;
         let existing = kernel.attach_all(&btf)?;
         drop(btf);
         clock::give_memory_back();

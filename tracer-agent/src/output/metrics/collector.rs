@@ -11,7 +11,7 @@ use tracer_ebpf::wire::{UpstreamCounters, UpstreamKey, kind, tally};
 use super::definitions::Name;
 use super::families::Families;
 use super::labels::OTHER;
-use super::{Counted, KernelSnapshot, ProcessUse, State};
+use super::{Counted, KernelSnapshot, ProcessUse, State, expiry};
 use crate::event::unmapped;
 use crate::table;
 
@@ -50,9 +50,16 @@ impl Collector for Rstrace {
         drop(state);
         let mut snapshot = KernelSnapshot::default();
         if let Some(source) = source {
+            // Nothing expires between the look at the kernel and the look at what has expired.
+            let upstreams = counted.upstreams();
             snapshot = source.snapshot();
+            for (scope, counters) in &upstreams.expired_others {
+                upstream_samples(&mut families, OTHER, scope, counters);
+            }
+            families.add(Name::UpstreamsExpired, &[], number(upstreams.expired));
             for (key, counters) in &snapshot.upstreams {
-                let (upstream, scope) = named(counted, key, |netns| source.scope(netns));
+                let answered = expiry::has_answered(counters);
+                let (upstream, scope) = named(counted, key, answered, |netns| source.scope(netns));
                 upstream_samples(&mut families, &upstream, &scope, counters);
                 if upstream != OTHER
                     && let Some(limit) = idle_limit_seconds(counters, snapshot.hz)
@@ -71,13 +78,22 @@ impl Collector for Rstrace {
 }
 
 /// Labels of an upstream. The all-zero key counts those that found no place in the kernel's map.
-fn named(counted: &Counted, key: &UpstreamKey, scope: impl Fn(u32) -> String) -> (String, String) {
+fn named(
+    counted: &Counted,
+    key: &UpstreamKey,
+    answered: bool,
+    scope: impl Fn(u32) -> String,
+) -> (String, String) {
     if *key == UpstreamKey::default() {
         return (OTHER.to_owned(), OTHER.to_owned());
     }
+    (counted.labels.upstream(&address(key), answered), counted.labels.scope(&scope(key.netns)))
+}
+
+/// The label of an upstream that has a place.
+pub(super) fn address(key: &UpstreamKey) -> String {
     let port = u16::try_from(key.port).unwrap_or_default();
-    let address = SocketAddr::new(unmapped(key.address), port).to_string();
-    (counted.labels.upstream(&address), counted.labels.scope(&scope(key.netns)))
+    SocketAddr::new(unmapped(key.address), port).to_string()
 }
 
 fn upstream_samples(families: &mut Families, upstream: &str, scope: &str, counters: &UpstreamCounters) {

@@ -50,6 +50,8 @@ definitions! {
         "Connections to an upstream that failed or may have cost a request, by who ended them, why and what it did.";
     UpstreamIdleLimit = Gauge "rstrace_upstream_idle_limit_seconds" ["upstream", "scope"]
         "Idle age at which an upstream closes kept connections, where it repeats.";
+    UpstreamsExpired = Counter "rstrace_upstreams_expired_total" []
+        "Upstreams whose series ended since nothing happened to them and places were wanted.";
     ListenerAborts = Counter "rstrace_listener_aborts_total" ["listener", "scope", "cause", "impact"]
         "Accepted connections that failed or may have cost a request, by why and what it did.";
     AbortRequestAge = Histogram "rstrace_abort_request_age_seconds" ["by", "cause"]

@@ -5,10 +5,12 @@
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher as _, RandomState};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Values of the label `upstream`.
 pub const MAX_UPSTREAMS: usize = 2000;
+/// Of these, values of upstreams that never accepted a connection.
+const MAX_SILENT_UPSTREAMS: usize = 1500;
 const MAX_LISTENERS: usize = 500;
 const MAX_SCOPES: usize = 500;
 const MAX_COMMS: usize = 200;
@@ -59,8 +61,19 @@ impl Default for Labels {
 }
 
 impl Labels {
-    pub fn upstream(&self, value: &str) -> String {
-        self.upstreams.admit(value)
+    /// The last places are kept for those that `answered`, so that a port scan cannot take them.
+    pub fn upstream(&self, value: &str, answered: bool) -> String {
+        self.upstreams.admit_within(value, if answered { MAX_UPSTREAMS } else { MAX_SILENT_UPSTREAMS })
+    }
+
+    /// Gives back the place of an upstream.
+    pub fn forget_upstream(&self, value: &str) {
+        self.upstreams.forget(value);
+    }
+
+    /// Whether it is counted as `other`.
+    pub fn is_other_upstream(&self, value: &str) -> bool {
+        self.upstreams.is_beyond(value)
     }
 
     pub fn listener(&self, value: &str) -> String {
@@ -89,15 +102,20 @@ impl Capped {
     }
 
     fn admit(&self, value: &str) -> String {
-        let mut values = self.values.lock().unwrap_or_else(PoisonError::into_inner);
+        self.admit_within(value, self.limit)
+    }
+
+    fn admit_within(&self, value: &str, limit: usize) -> String {
+        let mut values = self.values();
         if values.known.contains(value) {
             return value.to_owned();
         }
-        if values.known.len() < self.limit {
+        let hash = values.hasher.hash_one(value);
+        // What was counted as `other` stays there even if a place comes free: that sum must not fall.
+        if values.known.len() < limit && !values.beyond.contains(&hash) {
             values.known.insert(value.to_owned());
             return value.to_owned();
         }
-        let hash = values.hasher.hash_one(value);
         let is_new = !values.beyond.contains(&hash);
         if is_new {
             values.overflow += 1;
@@ -108,8 +126,24 @@ impl Capped {
         OTHER.to_owned()
     }
 
+    fn forget(&self, value: &str) {
+        let mut values = self.values();
+        let hash = values.hasher.hash_one(value);
+        values.known.remove(value);
+        values.beyond.remove(&hash);
+    }
+
+    fn is_beyond(&self, value: &str) -> bool {
+        let values = self.values();
+        values.beyond.contains(&values.hasher.hash_one(value))
+    }
+
     fn overflow(&self) -> u64 {
-        self.values.lock().unwrap_or_else(PoisonError::into_inner).overflow
+        self.values().overflow
+    }
+
+    fn values(&self) -> MutexGuard<'_, Values> {
+        self.values.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -128,5 +162,28 @@ mod tests {
         }
         assert_eq!(capped.admit("a"), "a");
         assert_eq!(capped.overflow(), 2);
+    }
+
+    #[test]
+    fn a_place_that_comes_free_is_for_those_who_were_never_other() {
+        let capped = Capped::new("upstream", 1);
+        assert_eq!((capped.admit("a"), capped.admit("b")), ("a".to_owned(), OTHER.to_owned()));
+        assert!(capped.is_beyond("b") && !capped.is_beyond("a"));
+        capped.forget("a");
+        assert_eq!((capped.admit("b"), capped.admit("c")), (OTHER.to_owned(), "c".to_owned()));
+        capped.forget("b");
+        capped.forget("c");
+        assert_eq!(capped.admit("b"), "b");
+    }
+
+    #[test]
+    fn those_that_never_answered_cannot_take_the_last_places() {
+        let labels = Labels::default();
+        for port in 0..MAX_UPSTREAMS {
+            labels.upstream(&port.to_string(), false);
+        }
+        assert_eq!(labels.upstream("real", true), "real");
+        assert_eq!(labels.upstream("scanned", false), OTHER);
+        assert_eq!(labels.upstream("0", false), "0");
     }
 }

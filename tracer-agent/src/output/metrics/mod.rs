@@ -5,13 +5,15 @@
 
 mod collector;
 pub mod definitions;
+mod expiry;
 mod families;
 mod labels;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use prometheus::core::Collector as _;
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder};
 use tracer_ebpf::wire::{UpstreamCounters, UpstreamKey};
 
@@ -20,6 +22,7 @@ use super::{Sink, VerdictView};
 use crate::event::{Event, Process, Role};
 use crate::verdict::{Cause, Impact, Verdict, signal_name};
 use definitions::Name;
+use expiry::{Expiry, Judged};
 use labels::Labels;
 
 /// What is read from the kernel and from /proc when somebody scrapes.
@@ -61,6 +64,12 @@ pub trait Source: Send + Sync {
     fn snapshot(&self) -> KernelSnapshot;
     /// Whose network a namespace is, as [`super::Names::scope`] says.
     fn scope(&self, netns: u32) -> String;
+    /// How many upstreams have a place in the kernel.
+    fn upstreams_in_use(&self) -> u64;
+    /// Those, and what was counted of them.
+    fn upstreams(&self) -> Vec<(UpstreamKey, UpstreamCounters)>;
+    /// Takes away the place of an upstream; returns what was counted there.
+    fn expire(&self, upstream: &UpstreamKey) -> Option<UpstreamCounters>;
 }
 
 /// A table of the agent; all three are shown.
@@ -90,6 +99,16 @@ struct Counted {
     dropped: IntCounterVec,
     labels: Labels,
     state: Mutex<State>,
+    upstreams: Mutex<Upstreams>,
+}
+
+/// Upstreams that come and go.
+#[derive(Default)]
+struct Upstreams {
+    expiry: Expiry,
+    expired: u64,
+    /// What was counted, by scope, of those that expired and had no label of their own: `other` must not fall.
+    expired_others: BTreeMap<String, UpstreamCounters>,
 }
 
 #[derive(Default)]
@@ -158,6 +177,11 @@ impl Metrics {
         self.counted.judged(verdict, view);
     }
 
+    /// Ends the series of upstreams that nothing happens to, if there are many.
+    pub fn sweep(&self, now_ns: u64) {
+        self.counted.sweep(now_ns);
+    }
+
     /// All of it, in the text format of Prometheus.
     ///
     /// # Errors
@@ -194,6 +218,7 @@ impl Counted {
             dropped: counters(Name::EventsDropped),
             labels: Labels::default(),
             state: Mutex::default(),
+            upstreams: Mutex::default(),
         };
         // What is known beforehand is there from the start, so that rate() sees the first event.
         for kind in EVENT_KINDS {
@@ -211,6 +236,58 @@ impl Counted {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn upstreams(&self) -> MutexGuard<'_, Upstreams> {
+        self.upstreams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sweep(&self, now_ns: u64) {
+        let Some(source) = self.state().source.clone() else { return };
+        let mut upstreams = self.upstreams();
+        if source.upstreams_in_use() <= expiry::KEPT {
+            upstreams.expiry.forget();
+            return;
+        }
+        let mut rows = source.upstreams();
+        rows.retain(|(key, _)| *key != UpstreamKey::default());
+        let judged = self.aborts_judged();
+        for idle in upstreams.expiry.look(&rows, collector::address, &judged, now_ns) {
+            let is_other = self.labels.is_other_upstream(&idle.upstream);
+            for key in &idle.keys {
+                let Some(counted) = source.expire(key).filter(|_| is_other) else { continue };
+                let scope = self.labels.scope(&source.scope(key.netns));
+                expiry::add(upstreams.expired_others.entry(scope).or_default(), &counted);
+            }
+            for labels in judged.get(&idle.upstream).into_iter().flat_map(|judged| &judged.series) {
+                // It is there: nobody else removes any.
+                let _ = self.aborts.remove_label_values(labels);
+            }
+            self.labels.forget_upstream(&idle.upstream);
+            upstreams.expired += 1;
+        }
+    }
+
+    fn aborts_judged(&self) -> HashMap<String, Judged> {
+        let mut judged = HashMap::<_, Judged>::new();
+        for metric in self.aborts.collect().iter().flat_map(prometheus::proto::MetricFamily::get_metric) {
+            let value = |name: &&str| {
+                let pair = metric.get_label().iter().find(|pair| pair.name() == *name);
+                pair.map_or_else(String::new, |pair| pair.value().to_owned())
+            };
+            let labels: Vec<String> = Name::UpstreamAborts.definition().labels.iter().map(value).collect();
+            let Some(upstream) = labels.first().cloned() else { continue };
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a count, exact up to 2^53"
+            )]
+            let count = metric.get_counter().get_value() as u64;
+            let judged = judged.entry(upstream).or_default();
+            judged.aborts += count;
+            judged.series.push(labels);
+        }
+        judged
+    }
+
     fn judged(&self, verdict: &Verdict, view: &VerdictView) {
         let age = verdict.connection.since_request_ms.map(|ms| ms / 1000.0);
         if verdict.cause == Cause::IdleClose
@@ -225,7 +302,7 @@ impl Counted {
         let scope = self.labels.scope(&view.scope);
         match (verdict.role, &view.upstream, &view.listener) {
             (Role::Client, Some(upstream), _) => {
-                let upstream = self.labels.upstream(upstream);
+                let upstream = self.labels.upstream(upstream, verdict.impact != Impact::ConnectFailed);
                 let by = verdict.by.name();
                 self.aborts.with_label_values(&[upstream.as_str(), &scope, by, cause, impact]).inc();
                 if let Some(age) = age {

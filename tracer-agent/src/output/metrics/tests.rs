@@ -1,16 +1,30 @@
 use tracer_ebpf::wire::{kind, outcome, phase, tally};
 
 use super::*;
-use crate::event::Exit;
+use crate::event::{Exit, Target};
 use crate::output::fixture;
 use crate::verdict::{By, Cause};
 
 #[derive(Default)]
-struct Kernel(KernelSnapshot);
+struct Kernel(Mutex<KernelSnapshot>);
 
 impl Source for Kernel {
     fn snapshot(&self) -> KernelSnapshot {
-        self.0.clone()
+        self.0.lock().unwrap().clone()
+    }
+
+    fn upstreams_in_use(&self) -> u64 {
+        self.upstreams().len() as u64
+    }
+
+    fn upstreams(&self) -> Vec<(UpstreamKey, UpstreamCounters)> {
+        self.snapshot().upstreams
+    }
+
+    fn expire(&self, upstream: &UpstreamKey) -> Option<UpstreamCounters> {
+        let mut snapshot = self.0.lock().unwrap();
+        let at = snapshot.upstreams.iter().position(|(key, _)| key == upstream)?;
+        Some(snapshot.upstreams.swap_remove(at).1)
     }
 
     fn scope(&self, netns: u32) -> String {
@@ -26,7 +40,7 @@ fn key(last: u8, netns: u32, port: u32) -> UpstreamKey {
 
 fn with(snapshot: KernelSnapshot) -> Metrics {
     let metrics = Metrics::default();
-    metrics.set_source(Box::new(Kernel(snapshot)));
+    metrics.set_source(Box::new(Kernel(Mutex::new(snapshot))));
     metrics
 }
 
@@ -170,12 +184,14 @@ fn what_was_lost_is_told_by_where() {
 #[test]
 fn upstreams_beyond_the_bound_are_counted_as_other() {
     let mut counters = UpstreamCounters::default();
-    counters.connections[outcome::REFUSED] = 1;
+    counters.connections[outcome::ESTABLISHED] = 1;
     let mut upstreams: Vec<_> = (0..2010).map(|port| (key(7, 1, port + 1), counters)).collect();
     upstreams.push((UpstreamKey::default(), counters));
     let metrics = with(KernelSnapshot { upstreams, ..Default::default() });
     let sample = |scope| {
-        format!(r#"rstrace_upstream_connections_total{{upstream="other",scope="{scope}",outcome="refused"}}"#)
+        format!(
+            r#"rstrace_upstream_connections_total{{upstream="other",scope="{scope}",outcome="established"}}"#
+        )
     };
     for _ in 0..2 {
         assert_eq!(value(&metrics, &sample("host")), Some(10.0));
@@ -250,4 +266,32 @@ fn every_family_has_its_help_and_type() {
         assert!(text.contains(&format!("# HELP {family} ")), "{family}");
         assert!(text.contains(&format!("# TYPE {family} ")), "{family}");
     }
+}
+
+#[test]
+fn idle_upstreams_end_and_other_never_falls() {
+    let mut counters = UpstreamCounters::default();
+    counters.connections[outcome::REFUSED] = 1;
+    let rows = (1..=3000).map(|port| (key(7, 0, port), counters)).collect();
+    let metrics = with(KernelSnapshot { upstreams: rows, hz: 250, ..KernelSnapshot::default() });
+    let upstream = Target::Tcp(([10, 0, 3, 7], 80).into());
+    let verdict =
+        Verdict { impact: Impact::ConnectFailed, upstream: Some(upstream), ..fixture::oom_killed() };
+    metrics.judged(&verdict, &fixture::shared(&verdict));
+    let sum = |name: &str, label: &str| {
+        let text = metrics.exposition().unwrap();
+        let lines = text.lines().filter(|line| line.starts_with(name) && line.contains(label));
+        lines.map(|line| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap()).sum::<f64>()
+    };
+    let connections = |label| sum("rstrace_upstream_connections_total{", label);
+    let aborts = || sum("rstrace_upstream_aborts_total{", "upstream=\"10.0.3.7:80\"");
+    let others = connections("upstream=\"other\"");
+    assert!(others >= 1500.0, "{others}");
+    metrics.sweep(1);
+    assert_eq!((connections(""), aborts()), (3000.0, 1.0));
+    metrics.sweep(3_600_000_000_000);
+    assert_eq!(connections("upstream=\"other\",scope=\"host\""), others, "other fell");
+    assert_eq!((connections(""), aborts()), (others, 0.0));
+    assert_eq!(sum("rstrace_upstreams_expired_total", ""), 3000.0);
+    assert_eq!(value(&metrics, "rstrace_table_entries{table=\"upstreams\"}"), Some(0.0));
 }
