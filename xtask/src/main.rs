@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, reason = "these are commands for a terminal")]
 
 mod bench;
+mod fuzz;
 mod layout;
 mod lint;
 mod markers;
@@ -55,6 +56,7 @@ enum Verb {
     },
     /// Check formatting and lints, the kernel programs' included
     Lint,
+    Fuzz(fuzz::FuzzArgs),
     Scenarios(scenarios::ScenarioArgs),
     Bench(bench::BenchArgs),
     Vm(vm::VmArgs),
@@ -68,6 +70,7 @@ fn main() -> ExitCode {
         Verb::Run { arguments } => run::run(&arguments),
         Verb::Test { filter } => test::run(filter.as_deref()).map(conclude),
         Verb::Lint => lint::run().map(conclude),
+        Verb::Fuzz(arguments) => fuzz::run(&arguments),
         Verb::Scenarios(arguments) => scenarios::run(&arguments),
         Verb::Bench(arguments) => bench::run(&arguments),
         Verb::Vm(arguments) => setup::run(false).and_then(|()| vm::run(&arguments)).map(conclude),

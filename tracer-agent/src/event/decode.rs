@@ -143,7 +143,7 @@ fn bytes_sent(r: &wire::SocketEnd, role: Role, unacked: u32) -> u64 {
     }
     // `bytes_acked` wraps no earlier than after 2^64 bytes; the sequence numbers do after 2^32.
     let syn = u64::from(role == Role::Client);
-    r.bytes_acked.saturating_sub(syn) + u64::from(unacked)
+    r.bytes_acked.saturating_sub(syn).saturating_add(u64::from(unacked))
 }
 
 fn reset_sent(r: &wire::ResetSent) -> ResetSent {

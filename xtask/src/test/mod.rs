@@ -16,14 +16,14 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use crate::outcome::Outcome;
-use crate::{layout, lint, privilege, run, scenarios as scoreboard, setup};
+use crate::{fuzz, layout, lint, privilege, run, scenarios as scoreboard, setup};
 use stage::{Report, Stage};
 
 const DEADLINE: Duration = Duration::from_secs(20 * 60);
 /// All cases of the scoreboard together, which mostly wait and play side by side.
 const SCOREBOARD_DEADLINE: Duration = Duration::from_secs(15 * 60);
 const KERNELS: [&str; 3] = ["5.10", "6.1", "sid"];
-const UNIT_PACKAGES: [&str; 3] = ["tracer-ebpf", "tracer-agent", "xtask"];
+const UNIT_PACKAGES: [&str; 4] = ["tracer-ebpf", "tracer-agent", "xtask", "rstrace-fuzz"];
 const SCENARIOS: &str = "scenarios";
 const SCOREBOARD: &str = "scoreboard";
 
@@ -56,6 +56,7 @@ fn everything() -> Result<Vec<Report>> {
             Stage::check("clippy", lint::clippy()).run(),
             Stage::check("clippy (kernel programs)", kernel_clippy).run(),
             Stage::tests("unit tests", unit_tests(None)).run(),
+            Stage::tests("fuzz", fuzz::stage(&xtask)).run(),
         ];
         // Compiled here, so that the scenarios find an idle machine; if it fails, they will say so.
         let mut compile = layout::cargo();
