@@ -1,29 +1,55 @@
 //! Starts `rstrace` as root with these capabilities and no others, and reads which ones its threads have.
 
 use std::fs;
+use std::io;
+use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
 use crate::agent::binary;
 
+// Numbers of <linux/capability.h>.
+pub const SETPCAP: u32 = 8;
+pub const NET_BIND_SERVICE: u32 = 10;
+pub const NET_ADMIN: u32 = 12;
+pub const SYS_PTRACE: u32 = 19;
+pub const SYS_ADMIN: u32 = 21;
+pub const PERFMON: u32 = 38;
+pub const BPF: u32 = 39;
+
 /// What `README.md` asks for.
-pub const THREE: &[&str] = &["bpf", "perfmon", "sys_ptrace"];
+pub const THREE: &[u32] = &[BPF, PERFMON, SYS_PTRACE];
 
-/// A mask as /proc/PID/status writes it: the bits of [`THREE`], of <linux/capability.h>.
-pub const THREE_BITS: u64 = 1 << 39 | 1 << 38 | 1 << 19;
+/// These as /proc/PID/status and the kernel have them.
+pub fn mask(capabilities: &[u32]) -> u64 {
+    capabilities.iter().fold(0, |mask, number| mask | 1 << number)
+}
 
-/// `rstrace`, started by root with these capabilities alone: setpriv(1) takes all others out of the bounding set, so
-/// that the program begins with what is left of it.
+/// `rstrace`, started by root with these capabilities alone: all others are taken out of the bounding set, so that the
+/// program begins with what is left of it.
 ///
 /// # Errors
 /// When there is no program to test.
-pub fn rstrace_with(capabilities: &[&str]) -> Result<Command> {
-    let kept: String = capabilities.iter().map(|name| format!(",+{name}")).collect();
-    let mut command = Command::new("setpriv");
-    command.arg(format!("--bounding-set=-all{kept}")).arg("--inh-caps=-all").arg("--ambient-caps=-all");
-    command.arg(binary()?);
+pub fn rstrace_with(capabilities: &[u32]) -> Result<Command> {
+    let kept = mask(capabilities);
+    let mut command = Command::new(binary()?);
+    // SAFETY: between fork and exec this calls prctl(2) alone, which is async-signal-safe, and reads errno.
+    unsafe { command.pre_exec(move || bound_by(kept)) };
     Ok(command)
+}
+
+fn bound_by(kept: u64) -> io::Result<()> {
+    for number in (0..u64::BITS).filter(|number| kept & 1 << number == 0) {
+        // SAFETY: PR_CAPBSET_DROP takes a number and no pointer.
+        if unsafe { libc::prctl(libc::PR_CAPBSET_DROP, number, 0, 0, 0) } == 0 {
+            continue;
+        }
+        let error = io::Error::last_os_error();
+        // Numbers beyond the last one of this kernel.
+        return if error.raw_os_error() == Some(libc::EINVAL) { Ok(()) } else { Err(error) };
+    }
+    Ok(())
 }
 
 /// What one thread may do.
@@ -61,14 +87,14 @@ fn thread(path: &str) -> Result<Thread> {
         let found = status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(":\t"));
         found.with_context(|| format!("{path} has no {key}"))
     };
-    let mask = |key: &str| Ok::<_, anyhow::Error>(u64::from_str_radix(field(key)?, 16)?);
+    let set = |key: &str| Ok::<_, anyhow::Error>(u64::from_str_radix(field(key)?, 16)?);
     Ok(Thread {
         name: field("Name")?.to_owned(),
-        effective: mask("CapEff")?,
-        permitted: mask("CapPrm")?,
-        inheritable: mask("CapInh")?,
-        ambient: mask("CapAmb")?,
-        bounding: mask("CapBnd")?,
+        effective: set("CapEff")?,
+        permitted: set("CapPrm")?,
+        inheritable: set("CapInh")?,
+        ambient: set("CapAmb")?,
+        bounding: set("CapBnd")?,
         no_new_privs: field("NoNewPrivs")? == "1",
     })
 }

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use rstrace_tests::agent::{Agent, binary, free_port};
-use rstrace_tests::capabilities::{THREE, THREE_BITS, Thread, rstrace_with, threads};
+use rstrace_tests::capabilities::{
+    BPF, NET_ADMIN, NET_BIND_SERVICE, PERFMON, SETPCAP, SYS_ADMIN, SYS_PTRACE, THREE, Thread, mask,
+    rstrace_with, threads,
+};
 use rstrace_tests::netns::{Family, Link, require_root};
 use rstrace_tests::process::{Ended, poll, run_within};
 use rstrace_tests::scene::{Plan, Scene, Watcher, play};
@@ -39,7 +42,7 @@ fn with_the_three_other_processes_are_looked_into() -> Result<()> {
 fn has_only_the_three(scene: &mut Scene) -> Result<()> {
     let agent = scene.agent()?;
     for thread in threads(agent.pid())? {
-        ensure!(thread.permitted & !THREE_BITS == 0, "{thread:?}");
+        ensure!(thread.permitted & !mask(THREE) == 0, "{thread:?}");
     }
     Ok(())
 }
@@ -50,9 +53,9 @@ fn each_missing_one_is_one_line_and_3() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let socket = folder.path().join("s.sock").to_string_lossy().into_owned();
     let listen = free_port()?.to_string();
-    for missing in THREE {
-        let held: Vec<&str> = THREE.iter().filter(|name| *name != missing).copied().collect();
-        let name = format!("CAP_{}", missing.to_uppercase());
+    let names = [(BPF, "CAP_BPF"), (PERFMON, "CAP_PERFMON"), (SYS_PTRACE, "CAP_SYS_PTRACE")];
+    for (missing, name) in names {
+        let held: Vec<u32> = THREE.iter().filter(|number| **number != missing).copied().collect();
         for arguments in
             [&["agent", "--listen", &listen, "--socket", &socket][..], &["watch", "--socket", &socket]]
         {
@@ -62,10 +65,9 @@ fn each_missing_one_is_one_line_and_3() -> Result<()> {
         }
         let doctor = ended(rstrace_with(&held)?.arg("doctor"))?;
         ensure!(doctor.code == Some(3), "{doctor:?}");
-        one_line(&doctor, &[&name])?;
-        for need in THREE {
-            let need = format!("CAP_{}", need.to_uppercase());
-            ensure!(says(&doctor.stdout, &need, if need == name { "no" } else { "yes" })?, "{doctor:?}");
+        one_line(&doctor, &[name])?;
+        for (_, need) in names {
+            ensure!(says(&doctor.stdout, need, if need == name { "no" } else { "yes" })?, "{doctor:?}");
         }
     }
     Ok(())
@@ -74,10 +76,10 @@ fn each_missing_one_is_one_line_and_3() -> Result<()> {
 #[test]
 fn sys_admin_stands_in_for_two_of_them_and_is_kept_then() -> Result<()> {
     require_root()?;
-    let agent = Agent::start_as(rstrace_with(&["sys_admin", "sys_ptrace", "net_admin"])?, &[])?;
+    let agent = Agent::start_as(rstrace_with(&[SYS_ADMIN, SYS_PTRACE, NET_ADMIN])?, &[])?;
     let threads = threads(agent.pid())?;
-    ensure!(threads[0].effective == (1 << 21 | 1 << 19), "{threads:?}");
-    let doctor = ended(rstrace_with(&["sys_admin", "sys_ptrace"])?.arg("doctor"))?;
+    ensure!(threads[0].effective == mask(&[SYS_ADMIN, SYS_PTRACE]), "{threads:?}");
+    let doctor = ended(rstrace_with(&[SYS_ADMIN, SYS_PTRACE])?.arg("doctor"))?;
     ensure!(doctor.code == Some(0) && says(&doctor.stdout, "CAP_BPF", "CAP_SYS_ADMIN")?, "{doctor:?}");
     Ok(())
 }
@@ -85,7 +87,7 @@ fn sys_admin_stands_in_for_two_of_them_and_is_kept_then() -> Result<()> {
 #[test]
 fn doctor_says_which_feature_wants_which_capability() -> Result<()> {
     require_root()?;
-    let doctor = ended(rstrace_with(&["bpf", "perfmon", "sys_ptrace", "setpcap"])?.arg("doctor"))?;
+    let doctor = ended(rstrace_with(&[BPF, PERFMON, SYS_PTRACE, SETPCAP])?.arg("doctor"))?;
     ensure!(doctor.code == Some(0), "{doctor:?}");
     for (capability, held) in [
         ("CAP_BPF", "yes"),
@@ -117,11 +119,11 @@ fn root_keeps_the_three_and_no_more_once_it_is_attached() -> Result<()> {
     let recording = folder.path().join("r.ndjson").to_string_lossy().into_owned();
     let agent = Agent::start_with(&["--with", "all"])?;
     let watch = Agent::watch(&["--record", &recording])?;
-    ensure!(own()?.effective & !THREE_BITS != 0, "this test has nothing that could be given up");
+    ensure!(own()?.effective & !mask(THREE) != 0, "this test has nothing that could be given up");
     for running in [&agent, &watch] {
         let threads = threads(running.pid())?;
         let process = &threads[0];
-        ensure!((process.effective, process.permitted) == (THREE_BITS, THREE_BITS), "{process:?}");
+        ensure!((process.effective, process.permitted) == (mask(THREE), mask(THREE)), "{process:?}");
         for thread in &threads {
             given_up(thread)?;
         }
@@ -136,7 +138,7 @@ fn root_keeps_the_three_and_no_more_once_it_is_attached() -> Result<()> {
 /// Nothing beyond the three in any set, and no way back.
 fn given_up(thread: &Thread) -> Result<()> {
     let Thread { effective, permitted, bounding, .. } = *thread;
-    ensure!((effective | permitted | bounding) & !THREE_BITS == 0, "{thread:?}");
+    ensure!((effective | permitted | bounding) & !mask(THREE) == 0, "{thread:?}");
     ensure!(thread.inheritable == 0 && thread.ambient == 0 && thread.no_new_privs, "{thread:?}");
     Ok(())
 }
@@ -144,9 +146,12 @@ fn given_up(thread: &Thread) -> Result<()> {
 #[test]
 fn without_setpcap_the_bounding_set_stays_and_is_of_no_use() -> Result<()> {
     require_root()?;
-    let agent = Agent::start_as(rstrace_with(&["bpf", "perfmon", "sys_ptrace", "net_admin"])?, &[])?;
+    let agent = Agent::start_as(rstrace_with(&[BPF, PERFMON, SYS_PTRACE, NET_ADMIN])?, &[])?;
     let threads = threads(agent.pid())?;
-    ensure!(threads[0].effective == THREE_BITS && threads[0].bounding == THREE_BITS | 1 << 12, "{threads:?}");
+    ensure!(
+        threads[0].effective == mask(THREE) && threads[0].bounding == mask(THREE) | mask(&[NET_ADMIN]),
+        "{threads:?}"
+    );
     ensure!(threads.iter().all(|thread| thread.no_new_privs), "{threads:?}");
     Ok(())
 }
@@ -166,7 +171,7 @@ fn another_user_with_ambient_capabilities_may_run_it() -> Result<()> {
     command.arg(&copy);
     let agent = Agent::watch_as(command, &[])?;
     let threads = threads(agent.pid())?;
-    ensure!(threads[0].effective == THREE_BITS && threads[0].ambient == 0, "{threads:?}");
+    ensure!(threads[0].effective == mask(THREE) && threads[0].ambient == 0, "{threads:?}");
     Ok(())
 }
 
@@ -179,13 +184,13 @@ fn a_port_below_1024_is_taken_before_the_right_to_it_is_given_up() -> Result<()>
     let refused = ended(rstrace_with(THREE)?.args(arguments))?;
     ensure!(refused.code == Some(1), "{refused:?}");
     one_line(&refused, &["127.83.7.1:80", "CAP_NET_BIND_SERVICE", "--listen"])?;
-    let mut command = rstrace_with(&["bpf", "perfmon", "sys_ptrace", "net_bind_service"])?;
+    let mut command = rstrace_with(&[BPF, PERFMON, SYS_PTRACE, NET_BIND_SERVICE])?;
     let agent = rstrace_tests::process::Guarded::spawn(command.args(arguments))?;
     let address = "127.83.7.1:80".parse()?;
     poll("the agent to be ready", Duration::from_secs(30), || {
         rstrace_tests::scrape::get(address, "/readyz").ok().filter(|(status, _)| *status == 200)
     })?;
-    ensure!(threads(agent.pid())?[0].effective == THREE_BITS);
+    ensure!(threads(agent.pid())?[0].effective == mask(THREE));
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! The first and only program of the virtual machines of `cargo xtask vm`: their `/init`.
 //!
-//! It makes the machine usable, runs the plan that the kernel's command line names (`smoke` or
-//! `refusal`), prints one line for each scenario on the console and powers off. The gateway is this
+//! It makes the machine usable, runs the plan that the kernel's command line names (`smoke`,
+//! `refusal` or `lockdown`), prints one line for each scenario on the console and powers off. The gateway is this
 //! process itself, the upstream is `fault_server`, all on loopback; what must be said of each fault
 //! is in the fixtures of the integration tests. As `vm_init kill PID` it is the process that kills.
 
@@ -13,8 +13,12 @@ mod dns;
 mod expect;
 #[path = "../vm/fault.rs"]
 mod fault;
+#[path = "../vm/fins.rs"]
+mod fins;
 #[path = "../vm/gateway.rs"]
 mod gateway;
+#[path = "../vm/lockdown.rs"]
+mod lockdown;
 #[path = "../vm/machine.rs"]
 mod machine;
 #[path = "../vm/refusal.rs"]
@@ -50,6 +54,7 @@ fn live(plan: &str) -> ExitCode {
         _ if !ready => {}
         "smoke" => smoke::run(&mut results),
         "refusal" => refusal::run(&mut results),
+        "lockdown" => lockdown::run(&mut results),
         other => {
             results.take("plan", || Err(anyhow::anyhow!("no plan is called {other:?}")));
         }

@@ -7,10 +7,11 @@ use std::ptr;
 use anyhow::{Context, Result, ensure};
 
 /// What rstrace and the tests look into, in the order in which the places come to exist.
-const MOUNTS: [(&str, &str); 6] = [
+const MOUNTS: [(&str, &str); 7] = [
     ("proc", "/proc"),
     ("sysfs", "/sys"),
     ("devtmpfs", "/dev"),
+    ("securityfs", "/sys/kernel/security"),
     ("tracefs", "/sys/kernel/tracing"),
     ("cgroup2", "/sys/fs/cgroup"),
     ("tmpfs", "/tmp"),

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::cli::DoctorArgs;
 use crate::kernel::privileges::{Held, NEEDS, Need};
-use crate::kernel::{Group, Groups, HookStatus, Kernel, Options, Support};
+use crate::kernel::{Group, Groups, HookStatus, Kernel, LOCKED_DOWN, Options, Support};
 use crate::output::text::printable;
 
 /// What there is to say.
@@ -15,6 +15,8 @@ use crate::output::text::printable;
 struct Report {
     kernel: String,
     btf: String,
+    /// Whether it runs under `lockdown=confidentiality`.
+    is_confidential: bool,
     capabilities: Vec<CapabilityReport>,
     /// Not there where nothing can be loaded.
     #[serde(flatten)]
@@ -66,9 +68,10 @@ struct HookReport {
 /// Loads everything once, says how that went, and lets it go. What it may and may not do is said in either case.
 pub(super) fn run(args: &DoctorArgs) -> anyhow::Result<()> {
     // Asked before anything is loaded, as an agent that starts finds it.
-    let Support { kernel, btf, .. } = Support::probe();
+    let Support { kernel, btf, is_confidential, .. } = Support::probe();
     let capabilities = NEEDS.iter().map(capability).collect();
-    let mut report = Report { kernel, btf: btf.display().to_string(), capabilities, loaded: None };
+    let btf = btf.display().to_string();
+    let mut report = Report { kernel, btf, is_confidential, capabilities, loaded: None };
     let tried = Kernel::load(&Options { groups: Groups::all(), ..Options::default() });
     let tried = tried.map(|(kernel, _ring, existing)| report.loaded = Some(loaded(&kernel, existing.len())));
     let text = if args.json { format!("{}\n", serde_json::to_string(&report)?) } else { human(&report) };
@@ -127,6 +130,9 @@ fn human(report: &Report) -> String {
     // Writing to a string cannot fail.
     let _ = writeln!(text, "kernel   {}", report.kernel);
     let _ = writeln!(text, "types    {}", report.btf);
+    if report.is_confidential {
+        let _ = writeln!(text, "lockdown {LOCKED_DOWN}");
+    }
     let _ = writeln!(text);
     for CapabilityReport { capability, held, required, wanted_for } in &report.capabilities {
         let required = if *required { "required" } else { "optional" };

@@ -193,7 +193,7 @@ impl Kernel {
     fn required(&self, hook: &Hook, status: &HookStatus) -> LoadError {
         let reason = status.reasons.join("; ");
         if support::lacks_a_helper(&reason) {
-            return LoadError::Unsupported(self.support.too_old());
+            return LoadError::Unsupported(self.support.no_helper());
         }
         LoadError::Required { hook: hook.name, without: hook.without, reason }
     }

@@ -1,11 +1,17 @@
 //! Can this host run the programs, and may we? Each question by trying, not by version.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::privileges::{self, Held};
 
 /// Where the kernel describes its own types.
 pub const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
+/// What lockdown=confidentiality means, and what to do about it.
+pub const LOCKED_DOWN: &str = "confidentiality (/sys/kernel/security/lockdown): programs that read its memory by \
+                               address are refused; boot it with lockdown=integrity to have them";
+/// Where the kernel says how far it is locked down.
+const LOCKDOWN: &str = "/sys/kernel/security/lockdown";
 /// Where whoever starts this process says what it may.
 const HOW_TO_GRANT: &str = "(systemd: AmbientCapabilities=, docker: --cap-add)";
 
@@ -19,6 +25,8 @@ pub struct Support {
     pub missing_capabilities: Vec<&'static str>,
     /// Capabilities do not count in a user namespace.
     pub in_a_user_namespace: bool,
+    /// `lockdown=confidentiality`: no program may read the kernel's memory by address.
+    pub is_confidential: bool,
 }
 
 /// Whether it will do.
@@ -42,6 +50,7 @@ impl Support {
             btf,
             missing_capabilities: Held::now().map(Held::missing).unwrap_or_default(),
             in_a_user_namespace: privileges::in_a_user_namespace(),
+            is_confidential: is_confidential(),
         }
     }
 
@@ -70,14 +79,30 @@ impl Support {
         Verdict::Supported
     }
 
-    /// The line for a kernel without socket storage in tracing programs (before Linux 5.11).
+    /// The line for a kernel that refuses to give the programs a helper: locked down, or too old.
     #[must_use]
-    pub fn too_old(&self) -> String {
+    pub fn no_helper(&self) -> String {
+        if self.is_confidential {
+            format!("kernel {} is locked down: {LOCKED_DOWN}", self.kernel)
+        } else {
+            self.too_old()
+        }
+    }
+
+    /// The line for a kernel without socket storage in tracing programs (before Linux 5.11).
+    fn too_old(&self) -> String {
         format!(
             "kernel {} is too old: tracing programs have no socket storage before Linux 5.11; use 5.14 or newer",
             self.kernel
         )
     }
+}
+
+/// Whether the kernel keeps its memory from everybody, root included (kernel_lockdown(7)). The file is only there where
+/// securityfs is mounted; the parameter is only one of the ways to lock a kernel down.
+fn is_confidential() -> bool {
+    let says = |path: &str, words: &str| fs::read_to_string(path).is_ok_and(|text| text.contains(words));
+    says(LOCKDOWN, "[confidentiality]") || says("/proc/cmdline", "lockdown=confidentiality")
 }
 
 /// The line for a process that the kernel refuses though it has the capabilities.
@@ -117,6 +142,7 @@ mod tests {
             has_btf: true,
             missing_capabilities: vec![],
             in_a_user_namespace: false,
+            is_confidential: false,
         }
     }
 

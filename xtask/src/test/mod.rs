@@ -8,21 +8,25 @@ mod libtest;
 mod stage;
 
 use std::env;
+use std::panic::resume_unwind;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
 use crate::outcome::Outcome;
+use crate::vm::Kernel;
 use crate::{fuzz, layout, lint, privilege, run, scenarios as scoreboard, setup};
 use stage::{Report, Stage};
 
 const DEADLINE: Duration = Duration::from_secs(20 * 60);
 /// All cases of the scoreboard together, which mostly wait and play side by side.
 const SCOREBOARD_DEADLINE: Duration = Duration::from_secs(15 * 60);
-const KERNELS: [&str; 3] = ["5.10", "6.1", "sid"];
+/// Virtual machines that run side by side. Each has two processors that are emulated, and is idle half of the time.
+const MACHINES: usize = 2;
 const UNIT_PACKAGES: [&str; 4] = ["tracer-ebpf", "tracer-agent", "xtask", "rstrace-fuzz"];
 const SCENARIOS: &str = "scenarios";
 const SCOREBOARD: &str = "scoreboard";
@@ -49,7 +53,7 @@ fn everything() -> Result<Vec<Report>> {
     let xtask = env::current_exe().context("cannot find this program")?;
     let kernel_clippy = lint::kernel_clippy()?;
     let mut reports = thread::scope(|scope| {
-        let machines = scope.spawn(|| KERNELS.map(|kernel| virtual_machine(&xtask, kernel).run()));
+        let machines = scope.spawn(|| virtual_machines(&xtask));
         let mut reports = vec![
             Stage::check("fmt", lint::format()).run(),
             Stage::check("build", run::build_command()).run(),
@@ -65,7 +69,7 @@ fn everything() -> Result<Vec<Report>> {
         let _ = scoreboard::build();
         match machines.join() {
             Ok(machines) => reports.extend(machines),
-            Err(panic) => std::panic::resume_unwind(panic),
+            Err(panic) => resume_unwind(panic),
         }
         reports
     });
@@ -129,7 +133,23 @@ fn root_runner(rstrace: &Path) -> String {
     format!(r#"target.'cfg(all())'.runner=["sudo","-n","env",{binary}]"#)
 }
 
-fn virtual_machine(xtask: &Path, kernel: &str) -> Stage {
+/// Boots every kernel; who is free takes the next.
+fn virtual_machines(xtask: &Path) -> Vec<Report> {
+    let next = AtomicUsize::new(0);
+    let take = || Kernel::ALL.get(next.fetch_add(1, Ordering::Relaxed));
+    let work =
+        || std::iter::from_fn(take).map(|kernel| virtual_machine(xtask, *kernel).run()).collect::<Vec<_>>();
+    thread::scope(|scope| {
+        let workers = [(); MACHINES].map(|()| scope.spawn(work));
+        workers
+            .into_iter()
+            .flat_map(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic)))
+            .collect()
+    })
+}
+
+fn virtual_machine(xtask: &Path, kernel: Kernel) -> Stage {
+    let kernel = kernel.name();
     let mut command = Command::new(xtask);
     command.args(["vm", "--kernel", kernel]).current_dir(layout::workspace());
     Stage::check(&format!("vm {kernel}"), command)

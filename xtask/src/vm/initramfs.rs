@@ -15,14 +15,15 @@ use super::binaries::Binaries;
 /// Where `vm_init` mounts file systems, and where the programs lie.
 const FOLDERS: [&str; 6] = ["bin", "dev", "proc", "run", "sys", "tmp"];
 
-/// Writes the archive to `file`.
+/// Writes the archive to `file`, at once: a machine that another run boots reads the earlier one or this one.
 ///
 /// # Errors
 /// When a program is missing or `file` cannot be written.
 pub fn pack(binaries: &Binaries, file: &Path) -> Result<()> {
     let Binaries { agent, server, init } = binaries;
+    let part = file.with_extension("part");
     let mut archive =
-        BufWriter::new(File::create(file).with_context(|| format!("create {}", file.display()))?);
+        BufWriter::new(File::create(&part).with_context(|| format!("create {}", part.display()))?);
     for name in FOLDERS {
         let folder = Builder::new(name).mode(0o755).set_mode_file_type(ModeFileType::Directory);
         folder.write(&mut archive, 0).finish()?;
@@ -36,5 +37,6 @@ pub fn pack(binaries: &Binaries, file: &Path) -> Result<()> {
         entry.write_all(&content)?;
         entry.finish()?;
     }
-    trailer(archive)?.flush().with_context(|| format!("write {}", file.display()))
+    trailer(archive)?.flush().with_context(|| format!("write {}", part.display()))?;
+    fs::rename(&part, file).with_context(|| format!("rename to {}", file.display()))
 }

@@ -21,6 +21,8 @@ pub struct Boot<'a> {
     pub initrd: &'a Path,
     /// Which scenarios `vm_init` is to run.
     pub plan: &'a str,
+    /// What is added to the kernel's command line.
+    pub parameters: &'a str,
     pub log: PathBuf,
     pub deadline: Duration,
 }
@@ -68,7 +70,8 @@ impl Machine {
         // A variable that the kernel does not know goes to /init's environment, what follows the two
         // dashes to its arguments.
         let program = "RSTRACE_BIN=/bin/rstrace";
-        let line = format!("console=ttyS0 loglevel=3 panic=-1 {program} -- {}", boot.plan);
+        let Boot { parameters, plan, .. } = boot;
+        let line = format!("console=ttyS0 loglevel=3 panic=-1 {parameters} {program} -- {plan}");
         qemu.arg("-append").arg(line);
         qemu.stdin(Stdio::null()).stdout(Stdio::piped());
         Ok(Self(qemu.spawn().context("run qemu-system-x86_64 (package qemu-system-x86)")?))

@@ -26,7 +26,7 @@ use console::Report;
 /// Boot Debian kernels in qemu and run the smoke scenarios in them
 #[derive(Debug, Clone, clap::Args)]
 pub struct VmArgs {
-    /// Kernel to boot; may be given several times [default: 5.10, 6.1 and sid]
+    /// Kernel to boot; may be given several times [default: all of them]
     #[arg(long = "kernel", value_name = "KERNEL", value_enum)]
     pub kernels: Vec<Kernel>,
     /// Seconds until a machine that does not come to its end is given up
@@ -44,7 +44,7 @@ impl Default for VmArgs {
     }
 }
 
-/// A line of kernels; the newest that Debian has of it is taken.
+/// A line of kernels, of which the newest that Debian has is taken, and how it is booted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Kernel {
     #[value(name = "5.10")]
@@ -53,19 +53,23 @@ pub enum Kernel {
     V6_1,
     #[value(name = "6.12")]
     V6_12,
+    /// The same with `lockdown=confidentiality`.
+    #[value(name = "6.12-lockdown")]
+    V6_12Lockdown,
     #[value(name = "sid")]
     Sid,
 }
 
 impl Kernel {
-    /// The oldest that is refused, the oldest that is supported, and the newest.
-    const DEFAULT: [Self; 3] = [Self::V5_10, Self::V6_1, Self::Sid];
+    /// Every one, those first that take the longest: the others find a place beside them.
+    pub const ALL: [Self; 5] = [Self::Sid, Self::V6_12, Self::V6_1, Self::V5_10, Self::V6_12Lockdown];
 
-    fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::V5_10 => "5.10",
             Self::V6_1 => "6.1",
             Self::V6_12 => "6.12",
+            Self::V6_12Lockdown => "6.12-lockdown",
             Self::Sid => "sid",
         }
     }
@@ -76,7 +80,9 @@ impl Kernel {
         let (archive, suite, package) = match self {
             Self::V5_10 => ("debian-security", "bullseye-security", "linux-image-cloud-amd64"),
             Self::V6_1 => ("debian-security", "bookworm-security", "linux-image-cloud-amd64"),
-            Self::V6_12 => ("debian-security", "bookworm-security", "linux-image-6.12-cloud-amd64"),
+            Self::V6_12 | Self::V6_12Lockdown => {
+                ("debian-security", "bookworm-security", "linux-image-6.12-cloud-amd64")
+            }
             Self::Sid => ("debian", "sid", "linux-image-cloud-amd64"),
         };
         debian::Source { archive, suite, package }
@@ -86,7 +92,16 @@ impl Kernel {
     fn plan(self) -> &'static str {
         match self {
             Self::V5_10 => "refusal",
+            Self::V6_12Lockdown => "lockdown",
             Self::V6_1 | Self::V6_12 | Self::Sid => "smoke",
+        }
+    }
+
+    /// What is added to the kernel's command line.
+    fn parameters(self) -> &'static str {
+        match self {
+            Self::V6_12Lockdown => "lockdown=confidentiality",
+            Self::V5_10 | Self::V6_1 | Self::V6_12 | Self::Sid => "",
         }
     }
 }
@@ -99,19 +114,23 @@ impl Kernel {
 pub fn run(args: &VmArgs) -> Result<Outcome> {
     let folder = layout::workspace().join("target/vm");
     std::fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
-    let _lock = lock(&folder)?;
-    let kernels = if args.kernels.is_empty() { &Kernel::DEFAULT[..] } else { &args.kernels };
+    let kernels = if args.kernels.is_empty() { &Kernel::ALL[..] } else { &args.kernels };
 
-    let images = kernels.iter().map(|kernel| fetch(*kernel, &folder)).collect::<Result<Vec<_>>>()?;
     let initrd = folder.join("initramfs.cpio");
-    initramfs::pack(&binaries::build(&folder)?, &initrd)?;
+    let images = {
+        let _lock = lock(&folder, "lock")?;
+        initramfs::pack(&binaries::build(&folder)?, &initrd)?;
+        kernels.iter().map(|kernel| fetch(*kernel, &folder)).collect::<Result<Vec<_>>>()?
+    };
 
     let mut outcome = Outcome::default();
     for (kernel, image) in kernels.iter().zip(&images) {
+        let _lock = lock(&folder, &format!("lock-{}", kernel.name()))?;
         let boot = machine::Boot {
             kernel: &image.file,
             initrd: &initrd,
             plan: kernel.plan(),
+            parameters: kernel.parameters(),
             log: folder.join(format!("{}.log", kernel.name())),
             deadline: Duration::from_secs(args.deadline),
         };
@@ -123,9 +142,9 @@ pub fn run(args: &VmArgs) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// Two runs at once would pack and log over each other. The kernel lets go of the lock with the file.
-fn lock(folder: &Path) -> Result<File> {
-    let path = folder.join("lock");
+/// Two runs at once would build, fetch and log over each other. The kernel lets go of the lock with the file.
+fn lock(folder: &Path, name: &str) -> Result<File> {
+    let path = folder.join(name);
     let file = File::create(&path).with_context(|| format!("create {}", path.display()))?;
     if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
         eprintln!("vm: waiting for another run to end");
