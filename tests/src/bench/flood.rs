@@ -1,52 +1,21 @@
 //! `flood`: more ended connections than anybody can read, as fast as the cores make them. Is every one counted, how
 //! many are judged, and what does it cost the agent?
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
 use super::daemon::Daemon;
+use super::faults::{Breaker, Fault};
 use super::{Cell, Options, Table, rps};
-use crate::client::reset;
 use crate::netns::{Family, Link, Namespace, Net};
 use crate::process::poll;
 use crate::scrape::Scrape;
 
 /// What the ring still holds at the end, and what waits for its story.
 const DRAINED: Duration = Duration::from_secs(20);
-const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: upstream\r\n\r\n";
 const ABORTS: &str = "rstrace_upstream_aborts_total";
-
-/// What is done over and over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fault {
-    /// Connects to where nobody listens.
-    Refused,
-    /// Accepted connections are closed with a request in them that was not read.
-    Unread,
-    /// Accepted connections are closed with SO_LINGER 0 when the request was read.
-    Linger,
-}
-
-impl Fault {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Refused => "refused connects",
-            Self::Unread => "resets, request unread",
-            Self::Linger => "resets, SO_LINGER 0",
-        }
-    }
-
-    /// The metric, and the label, under which the kernel programs count it.
-    fn counted(self) -> (&'static str, (&'static str, &'static str)) {
-        match self {
-            Self::Refused => ("rstrace_upstream_connections_total", ("outcome", "refused")),
-            Self::Unread | Self::Linger => ("rstrace_upstream_resets_total", ("direction", "received")),
-        }
-    }
-}
 
 /// One flood, and what the agent made of it.
 struct Flooded {
@@ -171,46 +140,11 @@ fn flood(fault: Fault, threads: usize, by_rps: bool, duration: Duration) -> Resu
 
 /// Does it over and over, one thread for each upstream, and says how often.
 fn offer(fault: Fault, namespace: &Namespace, upstreams: &[SocketAddr], duration: Duration) -> Result<u64> {
-    let deadline = Instant::now() + duration;
     std::thread::scope(|scope| {
-        let work = |upstream: SocketAddr| move || namespace.enter(|| work(fault, upstream, deadline))?;
+        let work = |upstream: SocketAddr| {
+            move || namespace.enter(|| Breaker::new(fault, upstream)?.flood(duration))?
+        };
         let threads: Vec<_> = upstreams.iter().map(|upstream| scope.spawn(work(*upstream))).collect();
         threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| bail!("a thread panicked"))).sum()
     })
-}
-
-fn work(fault: Fault, upstream: SocketAddr, deadline: Instant) -> Result<u64> {
-    // Nobody listens where connects are to be refused.
-    let listener = (fault != Fault::Refused).then(|| TcpListener::bind(upstream)).transpose()?;
-    let mut done = 0;
-    while Instant::now() < deadline {
-        match &listener {
-            Some(listener) => break_one(fault, listener, upstream)?,
-            None => match TcpStream::connect(upstream) {
-                Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
-                other => bail!("{upstream} did not refuse: {other:?}"),
-            },
-        }
-        done += 1;
-    }
-    Ok(done)
-}
-
-/// Each side waits for what the other did, which with RPS comes over another core.
-fn break_one(fault: Fault, listener: &TcpListener, upstream: SocketAddr) -> Result<()> {
-    let mut client = TcpStream::connect(upstream)?;
-    let (mut accepted, _) = listener.accept()?;
-    client.write_all(REQUEST)?;
-    let mut request = [0; REQUEST.len()];
-    if fault == Fault::Linger {
-        accepted.read_exact(&mut request)?;
-        reset(accepted);
-    } else {
-        accepted.peek(&mut request)?;
-        drop(accepted);
-    }
-    match client.read(&mut request) {
-        Err(error) if error.kind() == ErrorKind::ConnectionReset => Ok(()),
-        other => bail!("{upstream} did not reset: {other:?}"),
-    }
 }

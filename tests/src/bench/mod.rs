@@ -6,14 +6,18 @@
 pub mod about;
 pub mod daemon;
 pub mod empty;
+mod faults;
 mod flood;
 mod gateway;
+pub mod holders;
 mod kernel;
+mod latency;
 pub mod load;
 mod observer;
 pub mod programs;
 mod reads;
 mod rps;
+mod scale;
 pub mod stats;
 pub mod table;
 
@@ -68,6 +72,16 @@ pub const CASES: &[Case] = &[
         name: "flood",
         about: "ended connections as fast as the cores make them: counted, judged, lost, and the agent's CPU",
         measure: flood::measure,
+    },
+    Case {
+        name: "scale",
+        about: "many connections, upstreams and processes: start-up, memory, scrapes, and the agent's CPU",
+        measure: scale::measure,
+    },
+    Case {
+        name: "latency",
+        about: "from the kernel's event to the line on a watcher",
+        measure: latency::measure,
     },
 ];
 

@@ -36,8 +36,9 @@ impl Spread {
     }
 }
 
-/// Between the two nearest values, as most programs do it.
-fn quantile(sorted: &[f64], part: f64) -> f64 {
+/// The value at that part of the sorted ones, between the two nearest, as most programs do it; NaN where there are none.
+#[must_use]
+pub fn quantile(sorted: &[f64], part: f64) -> f64 {
     let Some(last) = sorted.len().checked_sub(1) else { return f64::NAN };
     let place = part * last as f64;
     let below = (place.floor() as usize).min(last);

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use rstrace_tests::bench::holders::{HOLD, hold};
 use rstrace_tests::bench::{About, CASES, Options, Table, run};
 use rstrace_tests::netns::require_root;
 use serde_json::json;
@@ -29,6 +30,10 @@ fn main() -> ExitCode {
 }
 
 fn measure() -> Result<()> {
+    let started_with: Vec<_> = std::env::args().skip(1).collect();
+    if let Some((HOLD, arguments)) = started_with.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        return hold(arguments);
+    }
     let Some(Arguments { options, as_json, case }) = arguments()? else { return Ok(()) };
     require_root()?;
     let about = About::gather()?;
