@@ -3,6 +3,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
@@ -25,6 +26,13 @@ fn two_upstreams() -> Result<(Net, SocketAddr, SocketAddr)> {
     Ok((net, noisy, quiet))
 }
 
+/// The floods of these tests share one ring, and each is about what a flood does to it.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    // One that failed leaves nothing behind that the next could mind.
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn about(upstream: SocketAddr) -> impl Fn(&Value) -> bool {
     let upstream = upstream.to_string();
     move |line| line["upstream"] == upstream.as_str()
@@ -45,6 +53,7 @@ fn add_up(agent: &Agent, upstream: SocketAddr, expected: u32) -> Result<Scrape> 
 
 #[test]
 fn a_full_ring_hides_no_other_upstreams_first_break() -> Result<()> {
+    let _alone = alone();
     let (net, noisy, quiet) = two_upstreams()?;
     let mut agent = Agent::start(false)?;
     // An agent that is not scheduled: nothing leaves the ring.
@@ -94,6 +103,7 @@ fn amid_a_flood<T>(net: &Net, noisy: SocketAddr, work: impl FnOnce() -> Result<T
 
 #[test]
 fn a_stopped_reader_costs_nobody_else_anything() -> Result<()> {
+    let _alone = alone();
     let (net, noisy, quiet) = two_upstreams()?;
     let agent = Agent::start(false)?;
     let socket = agent.socket().to_string_lossy().into_owned();
@@ -142,6 +152,7 @@ const SCANNED: u16 = 5000;
 
 #[test]
 fn a_port_scan_takes_no_place_from_an_upstream_that_answers() -> Result<()> {
+    let _alone = alone();
     let (net, _, real) = two_upstreams()?;
     let agent = Agent::start(false)?;
     let refused = [("outcome", "refused")];

@@ -11,6 +11,7 @@ use crate::maps::{self, Mark, mark_flag, owner_flag};
 use crate::shares::{self, Origin};
 use crate::{ages, connects, emit, notes};
 
+const ECONNRESET: u32 = 104;
 const ECONNREFUSED: u32 = 111;
 const ETIMEDOUT: u32 = 110;
 
@@ -160,7 +161,9 @@ fn server_ended(sk: &Sk, tcp: &Tcp, old_state: u8, new_state: u8) {
     let err = sk.err();
     let peer_ended = new_state == s::CLOSE_WAIT || (new_state == s::CLOSE && err != 0);
     let unanswered = unanswered(tcp, new_state == s::CLOSE_WAIT || old_state == s::CLOSE_WAIT);
-    let answering = peer_ended && tcp.write_seq() != tcp.snd_una();
+    // Who resets is rarely done, even if all that was sent so far has arrived: the gateway may be waiting for more.
+    let reset_amid = new_state == s::CLOSE && err == ECONNRESET && tcp.bytes_acked() > 1;
+    let answering = reset_amid || (peer_ended && tcp.write_seq() != tcp.snd_una());
     let mut wanted = unanswered || answering;
     if !peer_ended && old_state == s::ESTABLISHED {
         // (After the peer's FIN the application may have read the end of the stream, which counts as a byte.)

@@ -69,7 +69,8 @@ pub mod flag {
     pub const MARKED: u32 = 1 << 8;
     /// Received after it had last sent (resolution 1/HZ): an accepted socket owes an answer.
     pub const UNANSWERED: u32 = 1 << 9;
-    /// An accepted socket whose client left while what it had sent was not acknowledged yet.
+    /// An accepted socket whose client left while what it had sent was not acknowledged yet, or reset it after some
+    /// of an answer.
     pub const ANSWERING: u32 = 1 << 10;
     /// Connections to this upstream have been used more than once.
     pub const UPSTREAM_REUSED: u32 = 1 << 16;

@@ -98,7 +98,8 @@ pub struct SocketEnd {
     pub marked: bool,
     /// Received after it had last sent (accepted sockets).
     pub unanswered: bool,
-    /// The client left while what this accepted socket had sent was not acknowledged yet.
+    /// The client left while what this accepted socket had sent was not acknowledged yet, or reset it after some of an
+    /// answer.
     #[serde(default)]
     pub answering: bool,
     /// The namespace of this host that answered the SYN with a RST since no socket listens there.
