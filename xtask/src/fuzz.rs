@@ -21,8 +21,9 @@ const LONGEST: u32 = 8192;
 /// Seconds for which one input may keep the target busy, and the memory that it may take.
 const SLOWEST: u32 = 5;
 const MOST_MB: u32 = 1024;
-/// In `xtask test`.
-pub const SHORT: u32 = 6;
+/// Inputs for each target in `xtask test`: some seconds, and the same inputs each time, so that a red run can be
+/// run again.
+const SHORT: u32 = 30_000;
 
 /// Feed decoders, tables, BTF, recordings, filters and the socket with inputs made by libFuzzer
 #[derive(Debug, Args)]
@@ -30,6 +31,9 @@ pub struct FuzzArgs {
     /// For so many seconds each
     #[arg(long, default_value_t = 600)]
     seconds: u32,
+    /// So many inputs each, always the same ones, and nothing from earlier runs
+    #[arg(long, conflicts_with = "seconds")]
+    runs: Option<u32>,
     /// Only this one; without it all, one after the other
     #[arg(value_parser = TARGETS)]
     target: Option<String>,
@@ -46,7 +50,7 @@ pub fn run(arguments: &FuzzArgs) -> Result<ExitCode> {
     let mut failed = Vec::new();
     let mut passed = 0;
     for target in targets {
-        if feed(&program, target, arguments.seconds)? {
+        if feed(&program, target, arguments)? {
             passed += 1;
             println!("test fuzz {target} ... ok");
         } else {
@@ -86,15 +90,22 @@ fn host_triple() -> Result<String> {
 }
 
 /// True if nothing was found.
-fn feed(program: &Path, target: &str, seconds: u32) -> Result<bool> {
+fn feed(program: &Path, target: &str, arguments: &FuzzArgs) -> Result<bool> {
     let kept = layout::workspace().join("tests/fixtures/fuzz").join(target);
-    let grown = layout::workspace().join("target/fuzz/corpus").join(target);
+    let (grown, limits) = match arguments.runs {
+        Some(runs) => ("target/fuzz/short", vec![format!("-runs={runs}"), "-seed=1".to_owned()]),
+        None => ("target/fuzz/corpus", vec![format!("-max_total_time={}", arguments.seconds)]),
+    };
+    let grown = layout::workspace().join(grown).join(target);
+    if arguments.runs.is_some() && grown.exists() {
+        fs::remove_dir_all(&grown).with_context(|| format!("cannot remove {}", grown.display()))?;
+    }
     fs::create_dir_all(&grown).with_context(|| format!("cannot make {}", grown.display()))?;
     let status = Command::new(program)
         .env("RSTRACE_FUZZ_TARGET", target)
         .arg(&grown)
         .arg(&kept)
-        .arg(format!("-max_total_time={seconds}"))
+        .args(limits)
         .arg(format!("-max_len={LONGEST}"))
         .arg(format!("-timeout={SLOWEST}"))
         .arg(format!("-rss_limit_mb={MOST_MB}"))
@@ -110,6 +121,6 @@ fn feed(program: &Path, target: &str, seconds: u32) -> Result<bool> {
 #[must_use]
 pub fn stage(xtask: &Path) -> Command {
     let mut command = Command::new(xtask);
-    command.args(["fuzz", "--seconds", &SHORT.to_string()]).current_dir(layout::workspace());
+    command.args(["fuzz", "--runs", &SHORT.to_string()]).current_dir(layout::workspace());
     command
 }

@@ -81,7 +81,9 @@ impl Expected {
         ensure!(lines.len() == wanted.len(), "{} lines in place of {}", lines.len(), wanted.len());
         let mut left: Vec<&Value> = lines.iter().collect();
         for line in &wanted {
-            let found = left.iter().position(|got| line.is(got));
+            // One that is right in all that it names, before one of the same cause that is not.
+            let right = left.iter().position(|got| line.check(got).is_ok());
+            let found = right.or_else(|| left.iter().position(|got| line.is(got)));
             let Some(found) = found else {
                 // The first that is left is the one that it most likely should have been.
                 line.check(left[0]).with_context(|| format!("{} {}", line.by, line.cause))?;

@@ -112,7 +112,7 @@ fn connect_summary(story: &Story<'_>, finding: &Finding) -> String {
         ),
         Cause::ConnectTimeout => format!(
             "{peer} never answered {} SYNs: host gone, packets dropped, or its accept queue is full",
-            story.end.retransmits + 1
+            story.end.retransmits.saturating_add(1)
         ),
         Cause::GatewayConnectTimeout => learned::gateway_timeout(story).unwrap_or_else(|| {
             format!(
