@@ -11,6 +11,7 @@ mod lint;
 mod markers;
 mod outcome;
 mod privilege;
+mod qemu;
 mod run;
 mod scenarios;
 mod setup;

@@ -13,6 +13,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 
 use crate::layout::{self, BPF_TARGET};
+use crate::qemu;
 use crate::toolchain::{CoreSource, DEBIAN_RUSTC};
 
 /// What the tests on real servers and the virtual machines run, by Debian's names.
@@ -37,6 +38,7 @@ pub fn run(test: bool) -> Result<()> {
     if test {
         for_lint()?;
         ensure_packages(&listed(&TEST_PACKAGES))?;
+        qemu::ensure()?;
     }
     Ok(())
 }
@@ -155,7 +157,6 @@ fn program_of(package: &str) -> Option<&str> {
         "coreutils" => "timeout",
         "procps" => "ps",
         "xz-utils" => "xz",
-        "qemu-system-x86" => "qemu-system-x86_64",
         "dpkg" => "dpkg-deb",
         "ca-certificates" | "libc6-dev" => return None,
         package => package,

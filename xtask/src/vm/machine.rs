@@ -6,13 +6,14 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdout, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
 use super::console::Report;
+use crate::qemu;
 
 /// What to boot and for how long.
 #[derive(Debug)]
@@ -62,7 +63,7 @@ struct Machine(Child);
 
 impl Machine {
     fn start(boot: &Boot<'_>) -> Result<Self> {
-        let mut qemu = Command::new("qemu-system-x86_64");
+        let mut qemu = qemu::command();
         qemu.args(["-accel", "tcg", "-cpu", "max", "-m", "1024", "-smp", "2"]);
         qemu.args(["-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot"]);
         qemu.arg("-kernel").arg(boot.kernel).arg("-initrd").arg(boot.initrd);
@@ -74,7 +75,7 @@ impl Machine {
         let line = format!("console=ttyS0 loglevel=3 panic=-1 {parameters} {program} -- {plan}");
         qemu.arg("-append").arg(line);
         qemu.stdin(Stdio::null()).stdout(Stdio::piped());
-        Ok(Self(qemu.spawn().context("run qemu-system-x86_64 (package qemu-system-x86)")?))
+        Ok(Self(qemu.spawn().context("run qemu-system-x86_64")?))
     }
 }
 
