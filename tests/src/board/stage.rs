@@ -297,6 +297,22 @@ impl Stage {
         })
     }
 
+    /// Waits until nothing has moved for 100 ms on any connection from the gateway to the upstream, and gives how many
+    /// there are then.
+    ///
+    /// # Errors
+    /// When something still moves after 20 s.
+    pub fn wait_for_quiet(&self) -> Result<usize> {
+        let upstream = self.upstream.to_string();
+        poll(&format!("the connections to {upstream} to be quiet"), Duration::from_secs(20), || {
+            let mut ss = self.net.gateway().command("ss").ok()?;
+            let output = ss.args(["-HtinO", "state", "established", "dst", &upstream]).output().ok()?;
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            let quiet = text.lines().all(|line| age(line, "lastsnd:") >= 100 && age(line, "lastrcv:") >= 100);
+            (output.status.success() && quiet).then(|| text.lines().count())
+        })
+    }
+
     /// Waits until a connection on the upstream's side holds data that nobody has read.
     ///
     /// # Errors
@@ -368,6 +384,12 @@ impl Stage {
             other => bail!("the fence {fence} did not refuse: {other:?}"),
         }
     }
+}
+
+/// Milliseconds since what `name` says of a line of `ss -i`, which leaves out an age of 0.
+fn age(line: &str, name: &str) -> u64 {
+    let word = line.split_whitespace().find_map(|word| word.strip_prefix(name));
+    word.and_then(|age| age.parse().ok()).unwrap_or(0)
 }
 
 fn run_in(namespace: &Namespace, words: &[&str]) -> Result<()> {
