@@ -48,6 +48,10 @@ pub mod limit {
     pub const UNIX_SOCKETS: usize = 8192;
     /// Bytes of the ring buffer: room for some 3,600 ends of connections while the agent is not scheduled.
     pub const RING_BYTES: usize = 1 << 20;
+    /// Ways in which the connects of an upstream fail, more often than each could be told; the next ones are told each.
+    pub const ALIKE: usize = 1024;
+    /// Connects of one upstream that fail in a second and are told each.
+    pub const TOLD_EACH: u32 = 2000;
     /// Places in which it is counted who queued how much: a power of two.
     pub const SHARES: usize = 4096;
 }

@@ -9,7 +9,7 @@ use tracer_ebpf::wire::{SocketEnd, UpstreamCounters, UpstreamKey, flag, kind, ou
 use crate::kread::{PF_EXITING, Sk, TaskRef, Tcp};
 use crate::maps::{self, Mark, mark_flag, owner_flag};
 use crate::shares::{self, Origin};
-use crate::{ages, connects, emit, notes};
+use crate::{ages, alike, connects, emit, notes};
 
 const ECONNRESET: u32 = 104;
 const ECONNREFUSED: u32 = 111;
@@ -30,18 +30,29 @@ pub fn connect_failed(sk: &Sk, new_state: u8) {
         _ => outcome::UNREACHABLE,
     };
     count_silent(sk, |counters| &raw mut counters.connections[index]);
+    let origin = Origin::dialled(sk);
+    // SAFETY: storage of a live socket.
+    let found = notes::look_up(sk, &tcp, unsafe { &*mark });
+    // SAFETY: as above.
+    let alike = alike::key(sk, unsafe { &(*mark).owner }, err, &found);
+    if alike::counted(&alike, origin) {
+        return;
+    }
     let queued = emit::queue_of::<SocketEnd>(
-        Origin::dialled(sk),
+        origin,
         kind::SOCKET_END,
         |record| &mut record.header,
         |record| {
             fill_end(record, sk, &tcp, s::SYN_SENT, new_state);
             fill_client(record, sk, mark);
+            found.fill(record);
             record.sk_err = err;
-            // SAFETY: storage of a live socket.
-            notes::look_up(record, sk, &tcp, unsafe { &*mark });
+            record.shape = alike.shape;
         },
     );
+    if queued {
+        alike::told(&alike, origin);
+    }
     reported(sk, mark, queued);
 }
 
@@ -86,7 +97,7 @@ fn client_ended(sk: &Sk, tcp: &Tcp, mark: *mut Mark, old_state: u8, new_state: u
             fill_client(record, sk, mark);
             // SAFETY: storage of a live socket; the change of state holds the socket lock.
             let memory = unsafe { &mut *mark };
-            notes::look_up(record, sk, tcp, memory);
+            notes::look_up(sk, tcp, memory).fill(record);
             if memory.phase == phase::PENDING as u32 {
                 record.flags |= flag::PENDING;
             }

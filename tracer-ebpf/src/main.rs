@@ -6,6 +6,7 @@
 //! * `fins`: `tcp_fin`, where the kernel takes fentry or kprobes;
 //! * `reads`: `tcp_rcv_space_adjust`, which tells an answered request from one that waits;
 //! * `ages`: what reads and ends teach of an upstream: slow answers, idle closes;
+//! * `alike`: connects that fail like thousands of others;
 //! * `processes`: exits, fatal signals, the OOM killer;
 //! * `dns`: queries to resolvers and the headers of their answers (group `dns`);
 //! * `syscalls`, and with it `connects` and `unix`: the groups `connect-errors` and `unix`;
@@ -21,6 +22,8 @@
 
 #[cfg(target_arch = "bpf")]
 mod ages;
+#[cfg(target_arch = "bpf")]
+mod alike;
 #[cfg(target_arch = "bpf")]
 mod connects;
 #[cfg(target_arch = "bpf")]

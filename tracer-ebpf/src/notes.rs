@@ -182,33 +182,53 @@ pub fn peer_ended_badly(sk: &Sk, tcp: &Tcp) -> bool {
     find(&peer_key(sk, tcp, note::PEER_ENDED), tcp.rcv_nxt(), 0).is_some()
 }
 
-/// Fills in what is noted for a client's socket that ends.
+/// What is noted of the segments of one socket, as `SocketEnd` has it.
+#[derive(Clone, Copy, Default)]
+pub struct Found {
+    /// Bits of `wire::note`.
+    pub notes: u32,
+    pub refused_in_netns: u32,
+    pub filtered_in_netns: u32,
+}
+
+impl Found {
+    #[inline(always)]
+    pub fn fill(&self, record: &mut SocketEnd) {
+        record.notes = self.notes;
+        record.refused_in_netns = self.refused_in_netns;
+        record.filtered_in_netns = self.filtered_in_netns;
+    }
+}
+
+/// Looks for what is noted of a client's socket that ends.
 #[inline(always)]
-pub fn look_up(record: &mut SocketEnd, sk: &Sk, tcp: &Tcp, mark: &Mark) {
+pub fn look_up(sk: &Sk, tcp: &Tcp, mark: &Mark) -> Found {
+    let mut found = Found::default();
     let (sent, since) = (tcp.write_seq(), mark.opened_ns);
     for kind in [note::STRANGER, note::OVERFLOW_RESET, note::OVERFLOW_DROP, note::UNRESOLVED] {
         if find(&own_key(sk, tcp, kind), sent, since).is_some() {
-            record.notes |= kind;
+            found.notes |= kind;
         }
     }
-    if let Some(found) = find(&own_key(sk, tcp, note::REFUSED), sent, since) {
-        record.notes |= note::REFUSED;
-        record.refused_in_netns = found.netns;
+    if let Some(refused) = find(&own_key(sk, tcp, note::REFUSED), sent, since) {
+        found.notes |= note::REFUSED;
+        found.refused_in_netns = refused.netns;
     }
-    if let Some(found) = find_filtered(&own_key(sk, tcp, note::FILTERED), sent, since) {
-        record.notes |= note::FILTERED;
-        record.filtered_in_netns = found.netns;
+    if let Some(filtered) = find_filtered(&own_key(sk, tcp, note::FILTERED), sent, since) {
+        found.notes |= note::FILTERED;
+        found.filtered_in_netns = filtered.netns;
     }
     let received = tcp.rcv_nxt();
     // Before the handshake nothing was received that an answer could be compared with.
     let expected = if received == 0 { None } else { Some(received) };
-    if let Some(found) = find_answer_filtered(&peer_key(sk, tcp, note::FILTERED), expected, since) {
-        record.notes |= note::ANSWER_FILTERED;
-        record.filtered_in_netns = found.netns;
+    if let Some(filtered) = find_answer_filtered(&peer_key(sk, tcp, note::FILTERED), expected, since) {
+        found.notes |= note::ANSWER_FILTERED;
+        found.filtered_in_netns = filtered.netns;
     }
     if find(&peer_key(sk, tcp, note::PEER_ENDED), received, 0).is_some() {
-        record.notes |= note::PEER_ENDED;
+        found.notes |= note::PEER_ENDED;
     }
+    found
 }
 
 #[inline(always)]

@@ -5,6 +5,7 @@
 //! break of another. What is turned away is counted like what finds the ring full.
 
 use aya_ebpf::bindings::BPF_RB_AVAIL_DATA;
+use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::Array;
 use tracer_ebpf::config::limit;
@@ -80,6 +81,12 @@ impl Origin {
         words.iter().fold(Self(seed), |hash, word| Self::mixed(hash.0, u32::from_ne_bytes(*word)))
     }
 
+    /// A hash of words.
+    #[inline(always)]
+    pub fn of_words(words: &[u32]) -> u32 {
+        words.iter().fold(0, |hash, word| Self::mixed(hash, *word).0)
+    }
+
     #[inline(always)]
     fn mixed(hash: u32, word: u32) -> Self {
         let mixed = (hash ^ word).wrapping_mul(0x9e37_79b1);
@@ -102,6 +109,17 @@ pub fn admits(origin: Origin, ktime_ns: u64) -> bool {
     share.offered = share.offered.saturating_add(1);
     let used = used();
     used < FEW_BEGIN || share.offered <= if used < ONE_BEGIN { FEW } else { 1 }
+}
+
+/// Whether `origin` has offered that many records in the present second.
+#[inline(always)]
+pub fn has_offered(origin: Origin, count: u32) -> bool {
+    let Some(share) = SHARES.get_ptr_mut(origin.0 & (limit::SHARES as u32 - 1)) else { return false };
+    // SAFETY: a value of an array map, which is never freed; see `Share` about races.
+    let share = unsafe { &*share };
+    // SAFETY: the helper only reads the clock.
+    let second = (unsafe { bpf_ktime_get_ns() } >> SECOND_SHIFT) as u32;
+    share.origin == origin.0 && share.second == second && share.offered >= count
 }
 
 /// Whether there is room for detail.

@@ -199,8 +199,8 @@ pub struct SocketEnd {
     /// Jiffies without data after which this upstream closed kept connections, the last eight in any order;
     /// 0: none yet.
     pub idle_ages: [u32; IDLE_AGES],
-    /// Keeps the size a multiple of eight.
-    pub reserved: u32,
+    /// What a connect that failed shares with all that fail in the same way; see [`AlikeKey`]. 0: it is no such.
+    pub shape: u32,
     pub old_state: u8,
     pub new_state: u8,
     pub role: u8,

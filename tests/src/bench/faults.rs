@@ -91,8 +91,11 @@ impl Breaker {
         Ok(done)
     }
 
-    /// Each side waits for what the other did, which with RPS comes over another core.
-    fn once(&self) -> Result<()> {
+    /// Once. Each side waits for what the other did, which with RPS comes over another core.
+    ///
+    /// # Errors
+    /// When the connection does not end as it should.
+    pub fn once(&self) -> Result<()> {
         let (upstream, opened) = (self.upstream, TcpStream::connect(self.upstream));
         let Some(listener) = &self.listener else {
             return match opened {

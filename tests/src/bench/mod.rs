@@ -6,7 +6,7 @@
 pub mod about;
 pub mod daemon;
 pub mod empty;
-mod faults;
+pub mod faults;
 mod flood;
 mod gateway;
 pub mod holders;

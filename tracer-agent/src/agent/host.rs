@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tracer_ebpf::wire::{UpstreamCounters, UpstreamKey};
+use tracer_ebpf::wire::{AlikeKey, UpstreamCounters, UpstreamKey};
 
 use crate::enrich::container::Container;
 use crate::event::Process;
@@ -159,6 +159,14 @@ impl Source for Arc<Host> {
 
     fn upstreams(&self) -> Vec<(UpstreamKey, UpstreamCounters)> {
         or_none(super::lock(&self.kernel).upstreams()).unwrap_or_default()
+    }
+
+    fn alike(&self) -> Vec<(AlikeKey, u64)> {
+        or_none(super::lock(&self.kernel).alike()).unwrap_or_default()
+    }
+
+    fn forget_alike(&self, key: &AlikeKey) -> Option<u64> {
+        or_none(super::lock(&self.kernel).forget_alike(key))
     }
 
     fn expire(&self, upstream: &UpstreamKey) -> Option<UpstreamCounters> {

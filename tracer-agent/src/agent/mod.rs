@@ -231,6 +231,10 @@ impl Agent {
     fn housekeeping(&mut self) {
         self.health.tick();
         self.tell_lost();
+        let alike = self.metrics.count_alike(clock::monotonic_ns());
+        if alike > 0 {
+            self.hub.miss(alike, Why::Alike);
+        }
         self.ticks += 1;
         if self.ticks.is_multiple_of(SWEEP_TICKS) {
             self.metrics.sweep(clock::monotonic_ns());

@@ -132,6 +132,7 @@ fn socket_end(r: &wire::SocketEnd) -> Result<SocketEnd, DecodeError> {
         slowest_answer: r.slowest_answer,
         idle_ages: r.idle_ages,
         upstream_reused: has(flag::UPSTREAM_REUSED),
+        shape: (r.shape != 0).then_some(r.shape),
         written_since_read: has(flag::MARKED).then(|| r.write_seq.wrapping_sub(r.read_mark)),
     })
 }

@@ -161,6 +161,9 @@ pub struct SocketEnd {
     /// Connections to this upstream have been used more than once.
     #[serde(default)]
     pub upstream_reused: bool,
+    /// What a connect that failed shares with those that fail alike, which the kernel may only count.
+    #[serde(default)]
+    pub shape: Option<u32>,
     /// Bytes written since the last read; None where no read was seen.
     pub written_since_read: Option<u32>,
 }
@@ -363,4 +366,13 @@ impl std::fmt::Display for TcpState {
 pub fn unmapped(address: [u8; 16]) -> IpAddr {
     let v6 = std::net::Ipv6Addr::from(address);
     v6.to_ipv4_mapped().map_or(IpAddr::V6(v6), IpAddr::V4)
+}
+
+/// The same, the other way.
+#[must_use]
+pub fn mapped(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    }
 }

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _};
 
 use aya::maps::{Array, HashMap, MapError, PerCpuArray};
 use thiserror::Error;
-use tracer_ebpf::wire::{UPSTREAM_WORDS, UpstreamCounters, UpstreamKey, kind, tally};
+use tracer_ebpf::wire::{AlikeKey, UPSTREAM_WORDS, UpstreamCounters, UpstreamKey, kind, tally};
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
 use super::loader::Kernel;
@@ -57,6 +57,37 @@ impl Kernel {
         let kinds = [kind::SOCKET_END, kind::CONNECT_ERROR, kind::UNIX_END];
         let counts = kinds.map(|kind| map.get(&(tally::LOST + u32::from(kind)), 0).map_err(failed));
         counts.into_iter().map(|count| Ok(count?.iter().sum::<u64>())).sum()
+    }
+
+    /// Connects that failed like others and got no record.
+    ///
+    /// # Errors
+    /// If the map cannot be read.
+    pub fn alike(&self) -> Result<Vec<(AlikeKey, u64)>, CountersError> {
+        let failed = |source| CountersError { map: "ALIKE", source };
+        let Some(map) = self.ebpf.map("ALIKE") else { return Ok(vec![]) };
+        let map: HashMap<_, [u8; size_of::<AlikeKey>()], u64> = HashMap::try_from(map).map_err(failed)?;
+        let rows = map.iter().map(|row| {
+            let (key, count) = row.map_err(failed)?;
+            Ok((AlikeKey::read_from_bytes(&key).unwrap_or_default(), count))
+        });
+        rows.collect()
+    }
+
+    /// Takes away the place of a way to fail; returns what was counted there. What is counted between the two steps, a
+    /// microsecond, is lost: only for those that have been idle for long.
+    ///
+    /// # Errors
+    /// If the map cannot be read or written.
+    pub fn forget_alike(&mut self, key: &AlikeKey) -> Result<u64, CountersError> {
+        let failed = |source| CountersError { map: "ALIKE", source };
+        let mut bytes = [0; size_of::<AlikeKey>()];
+        bytes.copy_from_slice(key.as_bytes());
+        let Some(map) = self.ebpf.map_mut("ALIKE") else { return Ok(0) };
+        let mut map: HashMap<_, [u8; size_of::<AlikeKey>()], u64> = HashMap::try_from(map).map_err(failed)?;
+        let count = map.get(&bytes, 0).map_err(failed)?;
+        map.remove(&bytes).map_err(failed)?;
+        Ok(count)
     }
 
     /// How many upstreams have a place in the kernel's map.

@@ -68,6 +68,7 @@ pub fn oom_killed() -> Verdict {
         gateway: true,
         repeated: false,
         owner_listens: vec![],
+        shape: None,
     }
 }
 

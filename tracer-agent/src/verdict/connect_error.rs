@@ -91,6 +91,7 @@ fn verdict(story: &Story<'_>, target: &Target, finding: Finding, owner_listens: 
         repeated: false,
         gateway: error.owner_accepts,
         owner_listens,
+        shape: None,
     }
 }
 

@@ -79,6 +79,8 @@ pub struct Verdict {
     pub repeated: bool,
     /// Ports on which the owner, or its parent, listens.
     pub owner_listens: Vec<u16>,
+    /// Of a connect that failed: what the kernel counts others like it under (`wire::AlikeKey`).
+    pub shape: Option<u32>,
 }
 
 /// The process whose action or end is the cause.

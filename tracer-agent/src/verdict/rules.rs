@@ -127,6 +127,7 @@ fn verdict(story: &Story<'_>, finding: Finding) -> Verdict {
         gateway: end.owner_accepts,
         repeated: false,
         owner_listens: story.owner_listens.clone(),
+        shape: end.shape,
     }
 }
 

@@ -95,6 +95,7 @@ fn leg() -> SocketEnd {
         slowest_answer: 0,
         idle_ages: [0; 8],
         upstream_reused: false,
+        shape: None,
         written_since_read: Some(97),
     }
 }

@@ -76,10 +76,24 @@ pub struct UpstreamCounters {
     pub ages: UpstreamAges,
 }
 
+/// Key of the map `ALIKE`, whose values count connects that failed like others of which records were queued just
+/// before, and that got none themselves.
+#[repr(C)]
+#[cfg_attr(feature = "bytes", derive(FromBytes, IntoBytes, Immutable, KnownLayout))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct AlikeKey {
+    pub upstream: UpstreamKey,
+    /// A hash of who connected, the error, and what is noted of the segments; never 0.
+    pub shape: u32,
+    /// Keeps the size a multiple of eight.
+    pub reserved: u32,
+}
+
 /// Number of `u64` in [`UpstreamCounters`].
 pub const UPSTREAM_WORDS: usize = size_of::<UpstreamCounters>() / 8;
 const _: () = assert!(UPSTREAM_WORDS == 29);
 const _: () = assert!(size_of::<UpstreamKey>() == 24);
+const _: () = assert!(size_of::<AlikeKey>() == 32);
 
 /// Indices of the per-CPU map `TALLY`, besides the two tables that count by record kind.
 pub mod tally {

@@ -114,6 +114,8 @@ fn hold(stage: &mut Stage) -> Result<Request> {
     warm(stage)?;
     let request = start_call(stage, "/s/hang")?;
     go::wait_for(stage, "hang")?;
+    // A server that dies with a part of the request unread resets.
+    stage.wait_for_quiet()?;
     Ok(request)
 }
 

@@ -28,9 +28,10 @@ pub const MAX_WAITING: usize = POOL + MAX_READERS * SURE;
 pub enum Why {
     SlowReader,
     RingFull,
+    Alike,
 }
 
-const WHYS: [Why; 2] = [Why::RingFull, Why::SlowReader];
+const WHYS: [Why; 3] = [Why::RingFull, Why::Alike, Why::SlowReader];
 
 /// One reader's queue; the hub puts lines in and the subscription takes them out.
 #[derive(Debug)]
@@ -60,6 +61,10 @@ impl Why {
     pub const fn text(self) -> &'static str {
         match self {
             Self::SlowReader => "the reader was too slow",
+            Self::Alike => {
+                "more than 2,000 connects a second to one upstream failed alike; counted before all filters, and like \
+                 the one that was told by upstream"
+            }
             Self::RingFull => {
                 "the kernel's ring buffer was full; counted before all filters, and as `unclassified` by upstream"
             }

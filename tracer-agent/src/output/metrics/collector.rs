@@ -41,6 +41,7 @@ impl Collector for Rstrace {
         families.take(Name::EventsDropped, counted.dropped.collect());
         #[expect(clippy::cast_precision_loss, reason = "exact up to 2^53")]
         families.add(Name::EventsLost, &["undecodable"], counted.undecodable.get() as f64);
+        families.add(Name::EventsLost, &["unjudged"], number(counted.unjudged.get()));
         families.add(Name::BuildInfo, &[env!("CARGO_PKG_VERSION")], 1.0);
 
         let state = counted.state();

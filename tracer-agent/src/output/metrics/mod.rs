@@ -3,6 +3,7 @@
 //! One collector gives all of them; `docs/metrics.md` describes each, and a test holds it against
 //! [`definitions::DEFINITIONS`]. Nothing is judged here, and every open label is capped.
 
+mod alike;
 mod collector;
 pub mod definitions;
 mod expiry;
@@ -15,12 +16,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use prometheus::core::Collector as _;
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder};
-use tracer_ebpf::wire::{UpstreamCounters, UpstreamKey};
+use tracer_ebpf::wire::{AlikeKey, UpstreamCounters, UpstreamKey};
 
 use super::view::HookView;
 use super::{Sink, VerdictView};
 use crate::event::{Event, Process, Role};
 use crate::verdict::{Cause, Impact, Verdict, signal_name};
+use alike::Alike;
 use definitions::Name;
 use expiry::{Expiry, Judged};
 use labels::Labels;
@@ -68,6 +70,10 @@ pub trait Source: Send + Sync {
     fn upstreams_in_use(&self) -> u64;
     /// Those, and what was counted of them.
     fn upstreams(&self) -> Vec<(UpstreamKey, UpstreamCounters)>;
+    /// Connects that failed like one that was told, and were only counted.
+    fn alike(&self) -> Vec<(AlikeKey, u64)>;
+    /// Takes away the place of such; returns what was counted there.
+    fn forget_alike(&self, key: &AlikeKey) -> Option<u64>;
     /// Takes away the place of an upstream; returns what was counted there.
     fn expire(&self, upstream: &UpstreamKey) -> Option<UpstreamCounters>;
 }
@@ -97,7 +103,10 @@ struct Counted {
     received: IntCounterVec,
     undecodable: prometheus::IntCounter,
     dropped: IntCounterVec,
+    /// Connects that the kernel counted, and whose like was never judged.
+    unjudged: prometheus::IntCounter,
     labels: Labels,
+    alike: Mutex<Alike>,
     state: Mutex<State>,
     upstreams: Mutex<Upstreams>,
 }
@@ -177,6 +186,11 @@ impl Metrics {
         self.counted.judged(verdict, view);
     }
 
+    /// Adds what the kernel only counted to the verdicts on their like; returns how many there were.
+    pub fn count_alike(&self, now_ns: u64) -> u64 {
+        self.counted.count_alike(now_ns)
+    }
+
     /// Ends the series of upstreams that nothing happens to, if there are many.
     pub fn sweep(&self, now_ns: u64) {
         self.counted.sweep(now_ns);
@@ -216,7 +230,9 @@ impl Counted {
             received: counters(Name::EventsReceived),
             undecodable: never_fails(prometheus::IntCounter::new("undecodable", "part of events_lost")),
             dropped: counters(Name::EventsDropped),
+            unjudged: never_fails(prometheus::IntCounter::new("unjudged", "part of events_lost")),
             labels: Labels::default(),
+            alike: Mutex::default(),
             state: Mutex::default(),
             upstreams: Mutex::default(),
         };
@@ -266,6 +282,28 @@ impl Counted {
         }
     }
 
+    fn alike(&self) -> MutexGuard<'_, Alike> {
+        self.alike.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn count_alike(&self, now_ns: u64) -> u64 {
+        let Some(source) = self.state().source.clone() else { return 0 };
+        let mut alike = self.alike();
+        let news = alike.look(&source.alike(), now_ns);
+        for (series, count) in &news.counted {
+            self.aborts.with_label_values(series).inc_by(*count);
+        }
+        let late =
+            news.idle.iter().map(|key| alike.forget(key, source.forget_alike(key).unwrap_or_default()));
+        self.unjudged.inc_by(news.lost + late.sum::<u64>());
+        let fill = alike.fill();
+        drop(alike);
+        let (entries, capacity) = (fill.entries as u64, fill.capacity as u64);
+        let table_use = TableUse { entries, capacity, evicted: fill.evicted };
+        self.state().tables.insert(fill.table, table_use);
+        news.counted.iter().map(|(_, count)| count).sum()
+    }
+
     fn aborts_judged(&self) -> HashMap<String, Judged> {
         let mut judged = HashMap::<_, Judged>::new();
         for metric in self.aborts.collect().iter().flat_map(prometheus::proto::MetricFamily::get_metric) {
@@ -296,6 +334,7 @@ impl Counted {
             self.idle_close_age.with_label_values::<&str>(&[]).observe(age);
         }
         if verdict.impact == Impact::None {
+            self.alike().told(verdict, None);
             return;
         }
         let (cause, impact) = (verdict.cause.name(), verdict.impact.name());
@@ -304,7 +343,11 @@ impl Counted {
             (Role::Client, Some(upstream), _) => {
                 let upstream = self.labels.upstream(upstream, verdict.impact != Impact::ConnectFailed);
                 let by = verdict.by.name();
-                self.aborts.with_label_values(&[upstream.as_str(), &scope, by, cause, impact]).inc();
+                let series = [upstream.as_str(), &scope, by, cause, impact];
+                self.aborts.with_label_values(&series).inc();
+                if verdict.shape.is_some() {
+                    self.alike().told(verdict, Some(series.map(str::to_owned).to_vec()));
+                }
                 if let Some(age) = age {
                     self.request_age.with_label_values(&[by, cause]).observe(age);
                 }

@@ -27,6 +27,14 @@ impl Source for Kernel {
         Some(snapshot.upstreams.swap_remove(at).1)
     }
 
+    fn alike(&self) -> Vec<(AlikeKey, u64)> {
+        vec![]
+    }
+
+    fn forget_alike(&self, _: &AlikeKey) -> Option<u64> {
+        None
+    }
+
     fn scope(&self, netns: u32) -> String {
         if netns == 7 { "pod-a".to_owned() } else { "host".to_owned() }
     }

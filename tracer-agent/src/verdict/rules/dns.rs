@@ -43,6 +43,7 @@ pub fn judge(tables: &Tables, lookup: &Lookup) -> Option<Verdict> {
         gateway: asked.owner_accepts || !owner_listens.is_empty(),
         repeated: lookup.repeated,
         owner_listens,
+        shape: None,
     })
 }
 

@@ -297,7 +297,7 @@ proptest::proptest! {
         for (n, verdict) in verdicts.iter().enumerate() {
             if verdict.cause == Cause::UpstreamTimeout {
                 let own = f64::from(ages[n]) * 4.0;
-                let alike = ages[..=n].iter().filter(|t| (f64::from(**t) * 4.0 - own).abs() <= (own * 0.04).max(21.0));
+                let alike = ages[..=n].iter().filter(|t| (f64::from(**t) * 4.0 - own).abs() <= (own * 0.055).max(21.0));
                 proptest::prop_assert!(alike.count() >= 3 && own > 1200.0);
             }
         }

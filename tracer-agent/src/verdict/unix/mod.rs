@@ -71,5 +71,6 @@ fn verdict(story: &Story<'_>, finding: Finding) -> Verdict {
         repeated: false,
         gateway: connection.owner_accepts,
         owner_listens: story.owner_listens.clone(),
+        shape: None,
     }
 }

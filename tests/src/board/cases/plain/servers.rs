@@ -21,9 +21,11 @@ pub fn cut_short(stage: &mut Stage, path: &str) -> Result<()> {
 /// The gateway is held while the answer and the RST behind it come, so that it finds both.
 pub fn answered_early_body_unread(stage: &mut Stage) -> Result<()> {
     start(stage)?;
-    let body = stage.write("sent", &"x".repeat(30_000))?;
-    let request = stage.start_request("/early/500", &["--data-binary", &format!("@{}", body.display())])?;
-    stage.server()?.wait_for("/early/500")?;
+    // Below nginx's client_body_buffer_size, so that head and body are sent at once and none is left when it stops.
+    let body = stage.write("sent", &"x".repeat(14_000))?;
+    let request = stage.start_request("/early/1500", &["--data-binary", &format!("@{}", body.display())])?;
+    stage.server()?.wait_for("/early/1500")?;
+    stage.wait_for_unread()?;
     let worker = stage.nginx()?.worker_pids()[0];
     stage.signal_by_a_shell("STOP", worker)?;
     stage.wait_for_the_end()?;
