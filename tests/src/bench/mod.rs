@@ -23,7 +23,7 @@ pub mod table;
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 pub use about::About;
 pub use table::{Cell, Table};
@@ -85,17 +85,24 @@ pub const CASES: &[Case] = &[
     },
 ];
 
+/// The case of this name.
+///
+/// # Errors
+/// When there is none.
+pub fn named(name: &str) -> Result<&'static Case> {
+    let names = || CASES.iter().map(|case| case.name).collect::<Vec<_>>().join(", ");
+    CASES
+        .iter()
+        .find(|case| case.name == name)
+        .with_context(|| format!("no case {name:?}; there are {}", names()))
+}
+
 /// Runs one case, or all of them, and hands each table over as soon as it is there.
 ///
 /// # Errors
-/// When there is no such case, or one cannot be measured.
-pub fn run(case: Option<&str>, options: &Options, mut show: impl FnMut(&str, &Table)) -> Result<()> {
-    let wanted: Vec<_> = CASES.iter().filter(|known| case.is_none_or(|name| name == known.name)).collect();
-    if wanted.is_empty() {
-        let names: Vec<_> = CASES.iter().map(|case| case.name).collect();
-        bail!("no case {:?}; there are {}", case.unwrap_or_default(), names.join(", "));
-    }
-    for case in wanted {
+/// When one cannot be measured.
+pub fn run(case: Option<&Case>, options: &Options, mut show: impl FnMut(&str, &Table)) -> Result<()> {
+    for case in case.map_or(CASES, std::slice::from_ref) {
         let tables = (case.measure)(options).with_context(|| format!("case {}", case.name))?;
         for table in &tables {
             show(case.name, table);

@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use rstrace_tests::bench::holders::{HOLD, hold};
-use rstrace_tests::bench::{About, CASES, Options, Table, run};
+use rstrace_tests::bench::{About, CASES, Case, Options, Table, named, run};
 use rstrace_tests::netns::require_root;
 use serde_json::json;
 
 struct Arguments {
     options: Options,
     as_json: bool,
-    case: Option<String>,
+    case: Option<&'static Case>,
 }
 
 fn main() -> ExitCode {
@@ -45,7 +45,7 @@ fn measure() -> Result<()> {
     } else {
         println!("{}", about.markdown());
     }
-    run(case.as_deref(), &options, |case, table| show(case, table, as_json))
+    run(case, &options, |case, table| show(case, table, as_json))
 }
 
 fn show(case: &str, table: &Table, as_json: bool) {
@@ -74,7 +74,7 @@ fn arguments() -> Result<Option<Arguments>> {
                 return Ok(None);
             }
             option if option.starts_with('-') => bail!("unknown option {option}"),
-            case => found.case = Some(case.to_owned()),
+            name => found.case = Some(named(name)?),
         }
     }
     Ok(Some(found))
