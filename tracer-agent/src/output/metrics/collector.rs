@@ -1,10 +1,8 @@
 //! The collector: turns one look at the kernel, and what the agent counted, into the families of a scrape.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
-use prometheus::core::{Collector, Desc};
-use prometheus::proto::MetricFamily;
+use prometheus::core::Collector as _;
 use tracer_ebpf::config::limit;
 use tracer_ebpf::wire::{UpstreamCounters, UpstreamKey, kind, tally};
 
@@ -15,67 +13,48 @@ use super::{Counted, KernelSnapshot, ProcessUse, State, expiry};
 use crate::event::unmapped;
 use crate::table;
 
-/// In the order of `wire::outcome`.
-const OUTCOMES: [&str; 5] = ["established", "refused", "timed_out", "unreachable", "abandoned"];
-/// In the order of `wire::phase`.
-const PHASES: [&str; 4] = ["connect", "unused", "pending", "answered"];
+/// Looks at the kernel and at what was counted.
+pub fn collect(counted: &Counted) -> Families {
+    let mut families = Families::default();
+    families.take(Name::UpstreamAborts, counted.aborts.collect());
+    families.take(Name::ListenerAborts, counted.listener_aborts.collect());
+    families.take(Name::AbortRequestAge, counted.request_age.collect());
+    families.take(Name::IdleCloseAge, counted.idle_close_age.collect());
+    families.take(Name::ProcessExits, counted.exits.collect());
+    families.take(Name::EventsReceived, counted.received.collect());
+    families.take(Name::EventsDropped, counted.dropped.collect());
+    #[expect(clippy::cast_precision_loss, reason = "exact up to 2^53")]
+    families.add(Name::EventsLost, &["undecodable"], counted.undecodable.get() as f64);
+    families.add(Name::EventsLost, &["unjudged"], number(counted.unjudged.get()));
+    families.add(Name::BuildInfo, &[env!("CARGO_PKG_VERSION")], 1.0);
 
-/// The only collector of the registry.
-pub struct Rstrace(pub Arc<Counted>);
-
-impl Collector for Rstrace {
-    fn desc(&self) -> Vec<&Desc> {
-        // The registry wants descriptors only to tell collectors apart.
-        self.0.aborts.desc()
-    }
-
-    fn collect(&self) -> Vec<MetricFamily> {
-        let counted = &*self.0;
-        let mut families = Families::default();
-        families.take(Name::UpstreamAborts, counted.aborts.collect());
-        families.take(Name::ListenerAborts, counted.listener_aborts.collect());
-        families.take(Name::AbortRequestAge, counted.request_age.collect());
-        families.take(Name::IdleCloseAge, counted.idle_close_age.collect());
-        families.take(Name::ProcessExits, counted.exits.collect());
-        families.take(Name::EventsReceived, counted.received.collect());
-        families.take(Name::EventsDropped, counted.dropped.collect());
-        #[expect(clippy::cast_precision_loss, reason = "exact up to 2^53")]
-        families.add(Name::EventsLost, &["undecodable"], counted.undecodable.get() as f64);
-        families.add(Name::EventsLost, &["unjudged"], number(counted.unjudged.get()));
-        families.add(Name::BuildInfo, &[env!("CARGO_PKG_VERSION")], 1.0);
-
-        let state = counted.state();
-        tables_and_hooks(&mut families, &state);
-        let source = state.source.clone();
-        // Reading the kernel takes its time, and locks of its own.
-        drop(state);
-        let mut snapshot = KernelSnapshot::default();
-        if let Some(source) = source {
-            // Nothing expires between the look at the kernel and the look at what has expired.
-            let upstreams = counted.upstreams();
-            snapshot = source.snapshot();
-            for (scope, counters) in &upstreams.expired_others {
-                upstream_samples(&mut families, OTHER, scope, counters);
-            }
-            families.add(Name::UpstreamsExpired, &[], number(upstreams.expired));
-            for (key, counters) in &snapshot.upstreams {
-                let answered = expiry::has_answered(counters);
-                let (upstream, scope) = named(counted, key, answered, |netns| source.scope(netns));
-                upstream_samples(&mut families, &upstream, &scope, counters);
-                if upstream != OTHER
-                    && let Some(limit) = idle_limit_seconds(counters, snapshot.hz)
-                {
-                    families.smallest(Name::UpstreamIdleLimit, &[&upstream, &scope], limit);
-                }
-            }
+    let state = counted.state();
+    tables_and_hooks(&mut families, &state);
+    let source = state.source.clone();
+    // Reading the kernel takes its time, and locks of its own.
+    drop(state);
+    let mut snapshot = KernelSnapshot::default();
+    if let Some(source) = source {
+        // Nothing expires between the look at the kernel and the look at what has expired.
+        let upstreams = counted.upstreams();
+        snapshot = source.snapshot();
+        for (scope, counters) in &upstreams.expired_others {
+            families.upstreams.add(OTHER.to_owned(), scope.clone(), counters, None);
         }
-        losses(&mut families, &snapshot);
-        costs(&mut families, &snapshot);
-        for (label, count) in counted.labels.overflow() {
-            families.add(Name::LabelOverflow, &[label], number(count));
+        families.add(Name::UpstreamsExpired, &[], number(upstreams.expired));
+        for (key, counters) in &snapshot.upstreams {
+            let answered = expiry::has_answered(counters);
+            let (upstream, scope) = named(counted, key, answered, |netns| source.scope(netns));
+            let limit = idle_limit_seconds(counters, snapshot.hz).filter(|_| upstream != OTHER);
+            families.upstreams.add(upstream, scope, counters, limit);
         }
-        families.finish()
     }
+    losses(&mut families, &snapshot);
+    costs(&mut families, &snapshot);
+    for (label, count) in counted.labels.overflow() {
+        families.add(Name::LabelOverflow, &[label], number(count));
+    }
+    families
 }
 
 /// Labels of an upstream. The all-zero key counts those that found no place in the kernel's map.
@@ -95,24 +74,6 @@ fn named(
 pub(super) fn address(key: &UpstreamKey) -> String {
     let port = u16::try_from(key.port).unwrap_or_default();
     SocketAddr::new(unmapped(key.address), port).to_string()
-}
-
-fn upstream_samples(families: &mut Families, upstream: &str, scope: &str, counters: &UpstreamCounters) {
-    for (outcome, count) in OUTCOMES.iter().zip(counters.connections) {
-        families.add(Name::UpstreamConnections, &[upstream, scope, outcome], number(count));
-    }
-    for (name, direction, counts) in [
-        (Name::UpstreamResets, "sent", &counters.resets_sent),
-        (Name::UpstreamResets, "received", &counters.resets_received),
-        (Name::UpstreamFins, "sent", &counters.fins_sent),
-        (Name::UpstreamFins, "received", &counters.fins_received),
-    ] {
-        for (phase, count) in PHASES.iter().zip(counts) {
-            families.add(name, &[upstream, scope, direction, phase], number(*count));
-        }
-    }
-    let labels = [upstream, scope, "unknown", "unclassified", "unknown"];
-    families.add(Name::UpstreamAborts, &labels, number(counters.unclassified));
 }
 
 /// The idle age at which it closes kept connections, if that repeats.

@@ -31,6 +31,9 @@ macro_rules! definitions {
         )+];
 
         impl Name {
+            /// In the same order.
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
             #[must_use]
             pub const fn definition(self) -> &'static Definition {
                 &DEFINITIONS[self as usize]

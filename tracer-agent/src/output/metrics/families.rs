@@ -1,10 +1,14 @@
-//! Samples on their way into the library's families; those with equal labels are summed.
+//! Samples on their way into the text format of Prometheus; those with equal labels are summed.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::TextEncoder;
+use prometheus::proto::{Metric, MetricFamily, MetricType};
 
-use super::definitions::{DEFINITIONS, Kind, Name};
+use super::definitions::{Definition, Kind, Name};
+use super::text;
+use super::upstreams::Upstreams;
 
 /// What one scrape answers.
 #[derive(Debug, Default)]
@@ -13,6 +17,8 @@ pub struct Families {
     sums: BTreeMap<usize, BTreeMap<Vec<String>, f64>>,
     /// Samples that the library made itself.
     made: BTreeMap<usize, Vec<Metric>>,
+    /// What the kernel counted, by upstream.
+    pub upstreams: Upstreams,
 }
 
 impl Families {
@@ -23,14 +29,6 @@ impl Families {
         *self.sums.entry(name as usize).or_default().entry(labels).or_default() += value;
     }
 
-    /// Sets the sample with these label values to the smallest value given for them.
-    pub fn smallest(&mut self, name: Name, labels: &[&str], value: f64) {
-        debug_assert_eq!(labels.len(), name.definition().labels.len(), "{name:?}");
-        let labels = labels.iter().map(|l| (*l).to_owned()).collect();
-        let known = self.sums.entry(name as usize).or_default().entry(labels).or_insert(value);
-        *known = known.min(value);
-    }
-
     /// Takes over what the library counted.
     pub fn take(&mut self, name: Name, families: Vec<MetricFamily>) {
         let made = self.made.entry(name as usize).or_default();
@@ -39,53 +37,48 @@ impl Families {
         }
     }
 
-    /// One family for each metric that has samples.
-    pub fn finish(mut self) -> Vec<MetricFamily> {
-        let mut families = Vec::new();
-        for (index, definition) in DEFINITIONS.iter().enumerate() {
-            let mut samples = self.made.remove(&index).unwrap_or_default();
-            for (values, sum) in self.sums.remove(&index).unwrap_or_default() {
-                samples.push(sample(definition.kind, definition.labels, values, sum));
+    /// All samples, one family for each metric that has any.
+    ///
+    /// # Errors
+    /// If the library cannot spell what it has made.
+    pub fn into_text(mut self) -> Result<String, prometheus::Error> {
+        let mut text = String::new();
+        for name in Name::ALL {
+            let definition = name.definition();
+            let made = self.made.remove(&(*name as usize)).unwrap_or_default();
+            let sums = self.sums.remove(&(*name as usize)).unwrap_or_default();
+            if !made.is_empty() {
+                TextEncoder::new().encode_utf8(&[family(definition, made)], &mut text)?;
+            } else if !sums.is_empty() || self.upstreams.have(*name) {
+                text::header(&mut text, definition);
             }
-            if samples.is_empty() {
-                continue;
+            for (values, sum) in sums {
+                text::sample(&mut text, definition, &values, sum);
             }
-            let mut family = MetricFamily::default();
-            family.set_name(definition.name.to_owned());
-            family.set_help(definition.help.to_owned());
-            family.set_field_type(match definition.kind {
-                Kind::Counter => MetricType::COUNTER,
-                Kind::Gauge => MetricType::GAUGE,
-                Kind::Histogram => MetricType::HISTOGRAM,
-            });
-            family.set_metric(samples);
-            families.push(family);
+            self.upstreams.write(*name, &mut text);
         }
-        families
+        Ok(text)
     }
 }
 
-fn sample(kind: Kind, names: &[&str], values: Vec<String>, value: f64) -> Metric {
-    let labels = names.iter().zip(values).map(|(name, value)| {
-        let mut pair = LabelPair::default();
-        pair.set_name((*name).to_owned());
-        pair.set_value(value);
-        pair
+/// The family of a metric, in the library's terms.
+fn family(definition: &Definition, mut samples: Vec<Metric>) -> MetricFamily {
+    samples.sort_by(by_label_values);
+    let mut family = MetricFamily::default();
+    family.set_name(definition.name.to_owned());
+    family.set_help(definition.help.to_owned());
+    family.set_field_type(match definition.kind {
+        Kind::Counter => MetricType::COUNTER,
+        Kind::Gauge => MetricType::GAUGE,
+        Kind::Histogram => MetricType::HISTOGRAM,
     });
-    let mut metric = Metric::from_label(labels.collect());
-    match kind {
-        Kind::Counter => {
-            let mut counter = Counter::default();
-            counter.set_value(value);
-            metric.set_counter(counter);
-        }
-        Kind::Gauge => {
-            let mut gauge = Gauge::default();
-            gauge.set_value(value);
-            metric.set_gauge(gauge);
-        }
-        // Made by the library only.
-        Kind::Histogram => {}
+    family.set_metric(samples);
+    family
+}
+
+fn by_label_values(one: &Metric, other: &Metric) -> Ordering {
+    fn values(metric: &Metric) -> impl Iterator<Item = &str> {
+        metric.get_label().iter().map(prometheus::proto::LabelPair::value)
     }
-    metric
+    values(one).cmp(values(other))
 }

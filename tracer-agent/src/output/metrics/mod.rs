@@ -9,13 +9,15 @@ pub mod definitions;
 mod expiry;
 mod families;
 mod labels;
+mod text;
+mod upstreams;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use prometheus::core::Collector as _;
-use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder};
+use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts};
 use tracer_ebpf::wire::{AlikeKey, UpstreamCounters, UpstreamKey};
 
 use super::view::HookView;
@@ -89,8 +91,7 @@ pub struct TableUse {
 
 /// Counts, and answers scrapes. Shared between the loop and the HTTP server.
 pub struct Metrics {
-    registry: Registry,
-    counted: Arc<Counted>,
+    counted: Counted,
 }
 
 /// What the agent counts itself.
@@ -135,12 +136,7 @@ const AGE_BUCKETS: &[f64] =
 
 impl Default for Metrics {
     fn default() -> Self {
-        let counted = Arc::new(Counted::new());
-        let registry = Registry::new();
-        // Only a name that is taken or malformed is refused: a test makes and reads all of them.
-        let registered = registry.register(Box::new(collector::Rstrace(Arc::clone(&counted))));
-        debug_assert!(registered.is_ok(), "{registered:?}");
-        Self { registry, counted }
+        Self { counted: Counted::new() }
     }
 }
 
@@ -201,7 +197,7 @@ impl Metrics {
     /// # Errors
     /// If a family is inconsistent, which the tests exclude.
     pub fn exposition(&self) -> Result<String, prometheus::Error> {
-        TextEncoder::new().encode_to_string(&self.registry.gather())
+        collector::collect(&self.counted).into_text()
     }
 }
 

@@ -123,6 +123,21 @@ fn one_upstream_in_several_namespaces_of_one_scope_is_summed() {
 }
 
 #[test]
+fn what_an_upstream_cannot_have_yet_is_not_shown() {
+    let mut counters = UpstreamCounters::default();
+    counters.connections[outcome::REFUSED] = 1;
+    let series = |counters| {
+        let metrics =
+            with(KernelSnapshot { upstreams: vec![(key(7, 1, 80), counters)], ..Default::default() });
+        let text = metrics.exposition().unwrap();
+        text.lines().filter(|line| line.contains(r#"{upstream="10.0.3.7:80",scope="host""#)).count()
+    };
+    assert_eq!(series(counters), 5 + 2 + 2 + 1);
+    counters.connections[outcome::ESTABLISHED] = 1;
+    assert_eq!(series(counters), 5 + 8 + 8 + 1);
+}
+
+#[test]
 fn the_idle_limit_is_shown_once_it_repeats() {
     let idle = |idle| {
         let mut counters = UpstreamCounters::default();
