@@ -30,7 +30,7 @@ pub(super) async fn run(args: &AgentArgs, global: &Global) -> anyhow::Result<()>
     let ready = agent.ready();
     let live = live(args, &agent)?;
     let socket = server.serve(agent.hub(), ready.clone());
-    let web = http::serve(listener, metrics, health, std::future::pending());
+    let web = http::serve(listener, metrics, health).context("cannot start the HTTP server")?;
     tracing::info!("serving /metrics on {}, verdicts on {}", args.listen, args.socket.display());
     tokio::select! {
         done = agent.run() => done.context("the agent stopped"),

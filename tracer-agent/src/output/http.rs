@@ -4,9 +4,11 @@
 //! Serves figures only; verdicts, with their process names and addresses, go over the unix socket.
 
 use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use axum::Router;
@@ -15,6 +17,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::metrics::Metrics;
@@ -42,13 +45,13 @@ pub struct Health {
 #[error("cannot serve /metrics on {address}: {error}{}; choose another address with --listen", remedy(.error))]
 pub struct ListenError {
     address: SocketAddr,
-    error: std::io::Error,
+    error: io::Error,
 }
 
 /// What else there is to do about it.
-fn remedy(error: &std::io::Error) -> &'static str {
+fn remedy(error: &io::Error) -> &'static str {
     match error.kind() {
-        std::io::ErrorKind::PermissionDenied => {
+        io::ErrorKind::PermissionDenied => {
             ", since a port below 1024 needs CAP_NET_BIND_SERVICE: grant it, or choose a higher one"
         }
         _ => "",
@@ -104,17 +107,27 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {
     TcpListener::bind(address).await.map_err(|error| ListenError { address, error })
 }
 
-/// Serves until `shutdown` completes.
+/// Serves for as long as the process lives, on a thread of its own: reading and writing the figures of many upstreams
+/// takes milliseconds, in which the loop has to take events. What it returns completes if that ends.
 ///
 /// # Errors
-/// If the listener breaks.
-pub async fn serve(
+/// If there can be no such thread, or the listener breaks.
+pub fn serve(
     listener: TcpListener,
     metrics: Arc<Metrics>,
     health: Arc<Health>,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> std::io::Result<()> {
-    axum::serve(listener, router(metrics, health)).with_graceful_shutdown(shutdown).await
+) -> io::Result<impl Future<Output = io::Result<()>>> {
+    // It belongs to the runtime on which it was bound.
+    let listener = listener.into_std()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (ended, end) = oneshot::channel();
+    thread::Builder::new().name("http".to_owned()).spawn(move || {
+        let served = runtime
+            .block_on(async { axum::serve(TcpListener::from_std(listener)?, router(metrics, health)).await });
+        // Nobody waits for it any more if the process ends.
+        let _ = ended.send(served);
+    })?;
+    Ok(async { end.await.unwrap_or_else(|_| Err(io::Error::other("its thread has panicked"))) })
 }
 
 /// The routes alone.
@@ -170,7 +183,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let health = Arc::new(Health::default());
         let metrics = Arc::new(Metrics::default());
-        tokio::spawn(serve(listener, metrics, Arc::clone(&health), std::future::pending()));
+        drop(serve(listener, metrics, Arc::clone(&health)).unwrap());
         Agent { address, health }
     }
 
