@@ -68,7 +68,7 @@ impl Agent {
     }
 
     fn begin(options: &Options, mut recorder: Option<Recorder>) -> Result<Self, LoadError> {
-        let (mut kernel, ring, existing) = Kernel::load(options)?;
+        let (mut kernel, ring, found) = Kernel::load(options)?;
         kernel.give_up_the_rest()?;
         let program_log = kernel.take_program_log();
         let (hz, vantage) = (kernel.hz, kernel.vantage());
@@ -81,7 +81,7 @@ impl Agent {
         health.set_ready();
         let header = header(&host, hz, vantage);
         let mut core = Core::new(header.settings(), header.origin());
-        let existing = existing.into_iter().map(|socket| Input::Event(Event::Existing(socket)));
+        let existing = found.wanted.into_iter().map(|socket| Input::Event(Event::Existing(socket)));
         let existing: Vec<Input> = existing.collect();
         if let Some(recorder) = &mut recorder {
             recorder.begin(&header, &existing);

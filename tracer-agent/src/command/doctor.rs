@@ -73,7 +73,7 @@ pub(super) fn run(args: &DoctorArgs) -> anyhow::Result<()> {
     let btf = btf.display().to_string();
     let mut report = Report { kernel, btf, is_confidential, capabilities, loaded: None };
     let tried = Kernel::load(&Options { groups: Groups::all(), ..Options::default() });
-    let tried = tried.map(|(kernel, _ring, existing)| report.loaded = Some(loaded(&kernel, existing.len())));
+    let tried = tried.map(|(kernel, _ring, found)| report.loaded = Some(loaded(&kernel, found.sockets)));
     let text = if args.json { format!("{}\n", serde_json::to_string(&report)?) } else { human(&report) };
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}

@@ -13,6 +13,7 @@ use super::hooks::{Attachment, HOOKS, Hook, HookStatus, Way, needs, ways};
 use super::offsets::{Layout, OffsetsError};
 use super::program_log::ProgramLog;
 use super::ring::Ring;
+use super::snapshot::{Found, Wanted};
 use super::support::{self, Support, Verdict};
 use super::{clock, privileges, snapshot};
 use crate::event::Existing;
@@ -89,11 +90,11 @@ impl LoadError {
 }
 
 impl Kernel {
-    /// Loads and attaches everything, and reads what existed before. Returns the ring and the snapshot with it.
+    /// Loads and attaches everything, and reads what existed before. Returns the ring and the listeners with it.
     ///
     /// # Errors
     /// If the host does not support or permit it, or a required hook cannot be attached.
-    pub fn load(options: &Options) -> Result<(Self, Ring, Vec<Existing>), LoadError> {
+    pub fn load(options: &Options) -> Result<(Self, Ring, Found), LoadError> {
         let support = Self::supported()?;
         let layout = Layout::read(&support.btf)?;
         let btf = Btf::from_sys_fs()?;
@@ -139,9 +140,9 @@ impl Kernel {
     }
 
     /// Attaches the hooks that are asked for, in order; the snapshot is read when the change of state is seen and before reads are.
-    fn attach_all(&mut self, btf: &Btf) -> Result<Vec<Existing>, LoadError> {
+    fn attach_all(&mut self, btf: &Btf) -> Result<Found, LoadError> {
         let tcp_fin = std::env::var("RSTRACE_TCP_FIN").ok();
-        let mut existing = Vec::new();
+        let mut existing = Found::default();
         let groups = self.groups;
         for hook in HOOKS.iter().filter(|hook| hook.is_asked_for(groups)) {
             if hook.name == "tcp_rcv_space_adjust" {
@@ -166,13 +167,13 @@ impl Kernel {
         self.hooks.iter().any(|status| status.hook.name == name && status.attached.is_some())
     }
 
-    fn read_existing(&mut self, btf: &Btf) -> Result<Vec<Existing>, LoadError> {
+    fn read_existing(&mut self, btf: &Btf) -> Result<Found, LoadError> {
         snapshot::load(&mut self.ebpf, btf)?;
-        snapshot::pass(&mut self.ebpf)?;
+        snapshot::pass(&mut self.ebpf, Wanted::Listeners)?;
         self.set(flag::SNAPSHOT_MARK, true)?;
-        let records = snapshot::pass(&mut self.ebpf)?;
+        let found = snapshot::pass(&mut self.ebpf, Wanted::Listeners)?;
         self.set(flag::SNAPSHOT_MARK, false)?;
-        Ok(snapshot::decode(&records)?)
+        Ok(found)
     }
 
     /// Looks at the sockets between these ports (local, peer; peer 0: listeners), whoever holds them.
@@ -184,10 +185,10 @@ impl Kernel {
     pub fn look(&mut self, ports: &[(u16, u16)]) -> Result<Vec<Existing>, LoadError> {
         snapshot::ask(&mut self.ebpf, ports, true)?;
         self.set(flag::SNAPSHOT_ASKED, true)?;
-        let records = snapshot::pass(&mut self.ebpf);
+        let found = snapshot::pass(&mut self.ebpf, Wanted::All);
         self.set(flag::SNAPSHOT_ASKED, false)?;
         snapshot::ask(&mut self.ebpf, ports, false)?;
-        Ok(snapshot::decode(&records?)?)
+        Ok(found?.wanted)
     }
 
     fn required(&self, hook: &Hook, status: &HookStatus) -> LoadError {

@@ -26,4 +26,5 @@ pub use loader::{Kernel, LoadError, Options};
 pub use offsets::{Layout, OffsetsError};
 pub use program_log::ProgramLog;
 pub use ring::{Ring, RingError};
+pub use snapshot::Found;
 pub use support::{LOCKED_DOWN, Support, Verdict as SupportVerdict};
