@@ -17,7 +17,7 @@ use tracer_ebpf::wire::{Tuple, UpstreamKey};
 pub use packet::Skb;
 pub use task::{PF_EXITING, PF_KTHREAD, Regs, TaskRef};
 
-use crate::globals::offset;
+use crate::globals::{self, offset};
 
 /// Address families of include/linux/socket.h.
 pub const AF_UNIX: u16 = 1;
@@ -358,7 +358,8 @@ pub fn write_words(into: &mut [u8; 16], words: [u32; 4]) {
 /// `::ffff:a.b.c.d` from an address in network order.
 #[inline(always)]
 pub fn write_mapped(into: &mut [u8; 16], address: u32) {
-    write_words(into, [0, 0, 0xffff_u32.to_be(), address]);
+    let [first, second, third] = globals::mapped_prefix();
+    write_words(into, [first, second, third, address]);
 }
 
 /// `socket->sk` of a `struct socket`.
