@@ -5,13 +5,15 @@
 //! it belongs to its owner alone (0600).
 
 mod client;
+mod place;
 mod server;
 
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _};
 
 pub use client::{Client, ClientError};
-pub use server::{BindError, Server};
+pub use place::BindError;
+pub use server::Server;
 
 use super::filter::Filter;
 use super::view::SCHEMA;

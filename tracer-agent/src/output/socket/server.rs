@@ -2,19 +2,16 @@
 
 use std::fmt;
 use std::io;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
-use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::fs::Mode;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
+use super::place::{BindError, Place};
 use super::{MAX_REQUEST, Read, Request, Want, read_line};
 use crate::output::hub::{Hub, Item, MAX_READERS};
 use crate::output::view::{Ready, Refusal, SCHEMA};
@@ -27,30 +24,11 @@ const MAX_CONNECTIONS: usize = MAX_READERS + 16;
 const REQUEST_TIME: Duration = Duration::from_secs(5);
 /// After an accept failed (no file descriptor left), before the next one.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-const BACKLOG: i32 = 64;
 
 /// A bound socket. Dropping it removes the file.
 pub struct Server {
     listener: UnixListener,
-    file: SocketFile,
-}
-
-struct SocketFile {
-    path: PathBuf,
-    inode: u64,
-}
-
-/// Why the socket cannot be had.
-#[derive(Debug, thiserror::Error)]
-pub enum BindError {
-    #[error(
-        "an agent is running already and listens on {path}: watch it with `rstrace watch`, or choose another --socket"
-    )]
-    InUse { path: PathBuf },
-    #[error("{path} exists and is no socket: remove it or choose another --socket")]
-    NoSocket { path: PathBuf },
-    #[error("cannot {action} {path}: {error}; choose another --socket")]
-    Io { action: &'static str, path: PathBuf, error: io::Error },
+    place: Place,
 }
 
 // === impl Server ===
@@ -62,22 +40,15 @@ impl Server {
     /// # Errors
     /// If a live agent has it, or the file system refuses.
     pub fn bind(path: &Path) -> Result<Self, BindError> {
-        let failed = |action| move |error| BindError::Io { action, path: path.to_owned(), error };
-        if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
-            std::fs::create_dir_all(parent).map_err(failed("create the directory of"))?;
-        }
-        make_way(path)?;
-        let listener = bind_private(path).map_err(failed("listen on"))?;
-        let inode = std::fs::metadata(path).map_err(failed("look at"))?.ino();
-        let file = SocketFile { path: path.to_owned(), inode };
-        let listener = UnixListener::from_std(listener).map_err(failed("listen on"))?;
-        Ok(Self { listener, file })
+        let (listener, place) = Place::take(path)?;
+        let failed = |error| BindError::Io { action: "listen on", path: path.to_owned(), error };
+        Ok(Self { listener: UnixListener::from_std(listener).map_err(failed)?, place })
     }
 
     /// Where it listens.
     #[must_use]
     pub fn path(&self) -> &Path {
-        &self.file.path
+        self.place.path()
     }
 
     /// Answers clients for as long as it is polled; dropping the future ends all of them. `ready` makes the
@@ -94,7 +65,7 @@ impl Server {
                 }
                 Ok(_) => tracing::warn!("{MAX_CONNECTIONS} clients on the socket, the next one is refused"),
                 Err(error) => {
-                    tracing::warn!("cannot accept on {}: {error}", self.file.path.display());
+                    tracing::warn!("cannot accept on {}: {error}", self.place.path().display());
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -104,48 +75,8 @@ impl Server {
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Server").field("path", &self.file.path).finish_non_exhaustive()
+        f.debug_struct("Server").field("path", &self.place.path()).finish_non_exhaustive()
     }
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        // By now another agent may have taken the place.
-        if std::fs::metadata(&self.path).is_ok_and(|m| m.ino() == self.inode) {
-            // If it cannot be removed, the next agent finds it stale and replaces it.
-            let _ = std::fs::remove_file(&self.path);
-        }
-    }
-}
-
-/// Removes a socket that nobody listens on; refuses everything else that is in the way.
-fn make_way(path: &Path) -> Result<(), BindError> {
-    let failed = |action| move |error| BindError::Io { action, path: path.to_owned(), error };
-    let metadata = match std::fs::symlink_metadata(path) {
-        Ok(metadata) => metadata,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(failed("look at")(error)),
-    };
-    if !metadata.file_type().is_socket() {
-        return Err(BindError::NoSocket { path: path.to_owned() });
-    }
-    match StdStream::connect(path) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            std::fs::remove_file(path).map_err(failed("remove the stale socket"))
-        }
-        // A full backlog (EAGAIN) is a live agent too.
-        _ => Err(BindError::InUse { path: path.to_owned() }),
-    }
-}
-
-fn bind_private(path: &Path) -> io::Result<StdListener> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    // Linux gives the file the mode that the socket has when it is bound: it is private from the first moment.
-    rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
-    rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
-    rustix::net::listen(&socket, BACKLOG)?;
-    Ok(StdListener::from(socket))
 }
 
 /// One client, from its request until either side has enough.
