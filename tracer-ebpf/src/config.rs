@@ -46,7 +46,7 @@ pub mod limit {
     pub const ASKED: usize = 256;
     /// Unix sockets that connected (group `unix`).
     pub const UNIX_SOCKETS: usize = 8192;
-    /// Bytes of the ring buffer: room for some 3,600 ends of connections while the agent is not scheduled.
+    /// Bytes of the ring buffer: room for some 2,800 ends of connections while the agent is not scheduled.
     pub const RING_BYTES: usize = 1 << 20;
     /// Ways in which the connects of an upstream fail, more often than each could be told; the next ones are told each.
     pub const ALIKE: usize = 1024;

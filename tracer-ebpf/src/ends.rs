@@ -244,6 +244,7 @@ fn fill_end(record: &mut SocketEnd, sk: &Sk, tcp: &Tcp, old_state: u8, new_state
     // SAFETY: `sk` is the hook's socket; the helper only reads its cookie, or makes one.
     record.cookie = unsafe { bpf_get_socket_cookie(sk.as_ptr().cast_mut()) };
     sk.tuple(tcp.local_port(), &mut record.tuple);
+    record.netns_cookie = sk.netns_cookie();
     record.old_state = old_state;
     record.new_state = new_state;
     record.sk_err = sk.err();

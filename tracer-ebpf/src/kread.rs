@@ -49,6 +49,12 @@ fn net_inum(net: Raw) -> u32 {
     if net.is_null() { 0 } else { load!(net, net_inum as u32) }
 }
 
+/// What no other `struct net` has until the next boot; 0 for none.
+#[inline(always)]
+fn net_cookie(net: Raw) -> u64 {
+    if net.is_null() { 0 } else { load!(net, net_cookie as u64) }
+}
+
 /// `struct sock`.
 #[derive(Clone, Copy)]
 pub struct Sk(Raw);
@@ -147,6 +153,12 @@ impl Sk {
     pub fn netns(&self) -> u32 {
         let net = load!(self.0, skc_net as Raw);
         load!(net, net_inum as u32)
+    }
+
+    #[inline(always)]
+    pub fn netns_cookie(&self) -> u64 {
+        let net = load!(self.0, skc_net as Raw);
+        load!(net, net_cookie as u64)
     }
 
     /// Some BPF program has stored something with it.

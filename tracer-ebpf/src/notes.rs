@@ -50,6 +50,7 @@ struct Note {
     /// Sequence number of the segment.
     seq: u32,
     netns: u32,
+    netns_cookie: u64,
 }
 
 /// A TCP segment, as its headers say.
@@ -106,8 +107,7 @@ fn answered_with_reset(sk: *const c_void, skb: *const c_void) -> i32 {
     {
         return 0;
     }
-    let netns = skb.netns();
-    if globals::outside(|| netns) {
+    if globals::outside(|| skb.netns()) {
         return 0;
     }
     let listening = listener.is_some_and(|sk| sk.state() == s::LISTEN);
@@ -125,7 +125,7 @@ fn answered_with_reset(sk: *const c_void, skb: *const c_void) -> i32 {
         () if !listening && segment.flags & TH_SYN != 0 && segment.flags & TH_ACK == 0 => note::REFUSED,
         () => note::STRANGER,
     };
-    let _ = NOTES.insert(segment.key, note(segment.seq, netns), 0);
+    let _ = NOTES.insert(segment.key, note(segment.seq, skb.netns(), skb.netns_cookie()), 0);
     0
 }
 
@@ -144,13 +144,12 @@ pub fn packet_dropped(ctx: BtfTracePointContext) -> i32 {
         DropReason::Neighbour => note::UNRESOLVED,
     };
     let Some(skb) = Skb::new(ctx.arg(0)) else { return 0 };
-    let netns = skb.netns();
-    if globals::outside(|| netns) {
+    if globals::outside(|| skb.netns()) {
         return 0;
     }
     let Ok(mut segment) = segment(&skb) else { return 0 };
     segment.key.kind = kind;
-    let written = note(segment.seq, netns);
+    let written = note(segment.seq, skb.netns(), skb.netns_cookie());
     let _ = if kind == note::FILTERED {
         FILTERED.insert(segment.key, written, 0)
     } else {
@@ -164,7 +163,7 @@ pub fn packet_dropped(ctx: BtfTracePointContext) -> i32 {
 #[inline(always)]
 pub fn bad_end(sk: &Sk, tcp: &Tcp) {
     let key = own_key(sk, tcp, note::PEER_ENDED);
-    let _ = NOTES.insert(key, note(tcp.write_seq(), sk.netns()), 0);
+    let _ = NOTES.insert(key, note(tcp.write_seq(), sk.netns(), sk.netns_cookie()), 0);
     if let Some(last) = LAST_BAD_END.get_ptr_mut(0) {
         // SAFETY: a map value, which stays valid while the program runs; any of several writers may win.
         unsafe { *last = bpf_jiffies64() };
@@ -188,6 +187,7 @@ pub struct Found {
     /// Bits of `wire::note`.
     pub notes: u32,
     pub refused_in_netns: u32,
+    pub refused_in_cookie: u64,
     pub filtered_in_netns: u32,
 }
 
@@ -196,6 +196,7 @@ impl Found {
     pub fn fill(&self, record: &mut SocketEnd) {
         record.notes = self.notes;
         record.refused_in_netns = self.refused_in_netns;
+        record.refused_in_cookie = self.refused_in_cookie;
         record.filtered_in_netns = self.filtered_in_netns;
     }
 }
@@ -213,6 +214,7 @@ pub fn look_up(sk: &Sk, tcp: &Tcp, mark: &Mark) -> Found {
     if let Some(refused) = find(&own_key(sk, tcp, note::REFUSED), sent, since) {
         found.notes |= note::REFUSED;
         found.refused_in_netns = refused.netns;
+        found.refused_in_cookie = refused.netns_cookie;
     }
     if let Some(filtered) = find_filtered(&own_key(sk, tcp, note::FILTERED), sent, since) {
         found.notes |= note::FILTERED;
@@ -256,9 +258,9 @@ fn near(a: u32, b: u32) -> bool {
 }
 
 #[inline(always)]
-fn note(seq: u32, netns: u32) -> Note {
+fn note(seq: u32, netns: u32, netns_cookie: u64) -> Note {
     // SAFETY: the helper only reads the clock.
-    Note { ktime_ns: unsafe { bpf_ktime_get_ns() }, seq, netns }
+    Note { ktime_ns: unsafe { bpf_ktime_get_ns() }, seq, netns, netns_cookie }
 }
 
 /// Key of a note on a segment that this socket sent.

@@ -103,6 +103,7 @@ members! {
     srtt_us: "tcp_sock"."srtt_us",
     total_retrans: "tcp_sock"."total_retrans",
     net_inum: "net"."ns.inum",
+    net_cookie: "net"."net_cookie",
     task_tgid: "task_struct"."tgid",
     task_flags: "task_struct"."flags",
     task_exit_code: "task_struct"."exit_code",

@@ -77,18 +77,21 @@ pub unsafe extern "C" fn snapshot(ctx: *const TaskFile) -> i32 {
     let mut record = Snapshot { header: emit::header::<Snapshot>(kind::SNAPSHOT), ..Snapshot::default() };
     task.describe(&mut record.task);
     record.skaddr = sk.address();
+    record.netns_cookie = sk.netns_cookie();
     sk.tuple(tcp.local_port(), &mut record.tuple);
     record.sk_state = u32::from(state);
     record.backlog_limit = sk.backlog_limit();
     record.backlog = sk.backlog();
+    if state == s::LISTEN {
+        // Its end is told, so that it does not pass for a holder for ever.
+        maps::remember_owner(record.task.tgid, owner_flag::OWNS);
+    }
     if asked {
         // Whoever asks knows which role he asks for.
         record.role =
             if maps::mark(&sk).is_some() { u32::from(role::CLIENT) } else { u32::from(role::SERVER) };
     } else if state != s::LISTEN {
         record.role = note_connection(&sk, &tcp, state, &record.task);
-    } else {
-        maps::remember_owner(record.task.tgid, owner_flag::OWNS);
     }
     // SAFETY: meta and seq are the iterator's own; the record is on this program's stack.
     unsafe {

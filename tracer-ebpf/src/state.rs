@@ -109,6 +109,7 @@ fn listener(sk: &Sk, listening: bool) {
         |record| &mut record.header,
         |record| {
             record.skaddr = sk.address();
+            record.netns_cookie = sk.netns_cookie();
             sk.tuple(tcp.local_port(), &mut record.tuple);
             record.listening = u32::from(listening);
             record.backlog_limit = sk.backlog_limit();

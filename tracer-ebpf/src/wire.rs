@@ -16,7 +16,7 @@ pub use counters::*;
 pub use unix::*;
 
 /// Goes up whenever a record changes its layout or meaning; a record of another version is refused.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// Values of [`Header::kind`].
 pub mod kind {
@@ -117,6 +117,8 @@ pub struct Header {
 pub struct Task {
     /// Nanoseconds since boot: with the tgid it names a process even when pids wrap.
     pub start_boottime: u64,
+    /// The same of the parent that it has now.
+    pub parent_start_boottime: u64,
     /// Cgroup of the default hierarchy.
     pub cgroup_id: u64,
     pub tgid: u32,
@@ -155,6 +157,10 @@ pub struct SocketEnd {
     pub cookie: u64,
     /// When it was opened (client role), 0 if before the programs were attached.
     pub opened_ns: u64,
+    /// Cookie of the socket's network namespace: unlike the inode number, no other has it until the next boot.
+    pub netns_cookie: u64,
+    /// With `note::REFUSED`: that of the network namespace that answered.
+    pub refused_in_cookie: u64,
     /// Payload, but for 1 after a FIN.
     pub bytes_received: u64,
     /// Payload, but for 1 for the SYN.
@@ -231,6 +237,8 @@ pub struct ResetSent {
 pub struct Listener {
     pub header: Header,
     pub skaddr: u64,
+    /// As in [`SocketEnd::netns_cookie`].
+    pub netns_cookie: u64,
     pub actor: Task,
     pub tuple: Tuple,
     /// 1 began, 0 ceased.
@@ -281,6 +289,8 @@ pub struct OomVictim {
 pub struct Snapshot {
     pub header: Header,
     pub skaddr: u64,
+    /// As in [`SocketEnd::netns_cookie`].
+    pub netns_cookie: u64,
     pub task: Task,
     pub tuple: Tuple,
     pub sk_state: u32,
@@ -291,12 +301,12 @@ pub struct Snapshot {
 }
 
 const _: () = assert!(size_of::<Header>() == 16);
-const _: () = assert!(size_of::<Task>() == 56);
+const _: () = assert!(size_of::<Task>() == 64);
 const _: () = assert!(size_of::<Tuple>() == 40);
-const _: () = assert!(size_of::<SocketEnd>() == 328);
-const _: () = assert!(size_of::<ResetSent>() == 136);
-const _: () = assert!(size_of::<Listener>() == 136);
-const _: () = assert!(size_of::<ProcessExit>() == 72);
-const _: () = assert!(size_of::<Signal>() == 136);
-const _: () = assert!(size_of::<OomVictim>() == 72);
-const _: () = assert!(size_of::<Snapshot>() == 136);
+const _: () = assert!(size_of::<SocketEnd>() == 360);
+const _: () = assert!(size_of::<ResetSent>() == 144);
+const _: () = assert!(size_of::<Listener>() == 152);
+const _: () = assert!(size_of::<ProcessExit>() == 80);
+const _: () = assert!(size_of::<Signal>() == 152);
+const _: () = assert!(size_of::<OomVictim>() == 80);
+const _: () = assert!(size_of::<Snapshot>() == 152);

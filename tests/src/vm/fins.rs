@@ -43,6 +43,7 @@ const RECORD_DIFFERS: &[&str] = &[
     "tgid",
     "parent_tgid",
     "start_boottime",
+    "parent_start_boottime",
     "fin_seen",
 ];
 /// The same of a verdict; its sentences hold times.

@@ -25,7 +25,7 @@ pub use tracer_ebpf::LONGEST_GOODBYE;
 pub use decode::{DecodeError, decode};
 pub use dns::{DnsAnswer, DnsQuery, QueryType, Reply};
 pub use target::Target;
-pub use task::{Exit, Process};
+pub use task::{Exit, Process, ProcessId};
 pub use unix::{UnixConnection, UnixEnd, UnixHow, UnixServer};
 
 /// The four-tuple of a socket, seen from it, and its network namespace.
@@ -76,6 +76,9 @@ pub struct SocketEnd {
     pub opened_ns: Option<u64>,
     pub role: Role,
     pub tuple: Tuple,
+    /// Cookie of the network namespace: unlike the inode number, no other has it until the next boot. 0: not known.
+    #[serde(default)]
+    pub netns_cookie: u64,
     pub old_state: TcpState,
     pub new_state: TcpState,
     /// Who connected (client role).
@@ -104,6 +107,9 @@ pub struct SocketEnd {
     pub answering: bool,
     /// The namespace of this host that answered the SYN with a RST since no socket listens there.
     pub refused_in_netns: Option<u32>,
+    /// The cookie of that namespace; 0: not known.
+    #[serde(default)]
+    pub refused_in_cookie: u64,
     /// The namespace of this host whose packet filter dropped a segment of this socket.
     #[serde(default)]
     pub filtered_in_netns: Option<u32>,
@@ -189,6 +195,9 @@ pub struct ListenerChange {
     pub skaddr: u64,
     pub address: SocketAddr,
     pub netns: u32,
+    /// As in [`SocketEnd::netns_cookie`].
+    #[serde(default)]
+    pub netns_cookie: u64,
     pub listening: bool,
     pub actor: Option<Process>,
     pub backlog: u32,
@@ -227,6 +236,9 @@ pub struct Existing {
     pub ktime_ns: u64,
     pub skaddr: u64,
     pub tuple: Tuple,
+    /// As in [`SocketEnd::netns_cookie`].
+    #[serde(default)]
+    pub netns_cookie: u64,
     pub state: TcpState,
     pub role: Option<Role>,
     pub process: Process,
@@ -273,6 +285,20 @@ impl SocketEnd {
 // === impl Event ===
 
 impl Event {
+    /// The network namespaces that it names with their cookies: inode number and cookie.
+    pub fn namespaces(&self) -> impl Iterator<Item = (u32, u64)> + use<> {
+        let (own, refused) = match self {
+            Self::SocketEnd(e) => {
+                let refused = e.refused_in_netns.map(|netns| (netns, e.refused_in_cookie));
+                (Some((e.tuple.netns, e.netns_cookie)), refused)
+            }
+            Self::Listener(e) => (Some((e.netns, e.netns_cookie)), None),
+            Self::Existing(e) => (Some((e.tuple.netns, e.netns_cookie)), None),
+            _ => (None, None),
+        };
+        [own, refused].into_iter().flatten().filter(|(_, cookie)| *cookie != 0)
+    }
+
     /// When the kernel saw it, `CLOCK_MONOTONIC` nanoseconds.
     #[must_use]
     pub fn ktime_ns(&self) -> u64 {

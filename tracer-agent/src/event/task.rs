@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+/// tgid and start time (nanoseconds since boot) of a process.
+pub type ProcessId = (u32, u64);
+
 /// A process, named by tgid and start time, so that a wrapped pid is another process.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Process {
@@ -9,6 +12,9 @@ pub struct Process {
     pub parent_tgid: u32,
     /// Nanoseconds since boot.
     pub start_boottime: u64,
+    /// The same of its parent; 0 if it is not known.
+    #[serde(default)]
+    pub parent_start_boottime: u64,
     /// The thread group leader's name as the kernel holds it: bytes that the process chose itself.
     pub comm: String,
     /// Inode number of the cgroup in the default hierarchy.
@@ -35,7 +41,25 @@ impl Process {
     /// The same process: pids wrap, start times do not.
     #[must_use]
     pub fn is(&self, other: &Self) -> bool {
-        self.tgid == other.tgid && self.start_boottime == other.start_boottime
+        self.id() == other.id()
+    }
+
+    /// `other` was its parent.
+    #[must_use]
+    pub fn is_child_of(&self, other: &Self) -> bool {
+        self.parent_id() == other.id()
+    }
+
+    /// What no other process has: tgid and start time.
+    #[must_use]
+    pub fn id(&self) -> ProcessId {
+        (self.tgid, self.start_boottime)
+    }
+
+    /// The same of its parent.
+    #[must_use]
+    pub fn parent_id(&self) -> ProcessId {
+        (self.parent_tgid, self.parent_start_boottime)
     }
 }
 

@@ -22,6 +22,7 @@ pub fn process(tgid: u32, comm: &str) -> Process {
     Process {
         tgid,
         parent_tgid: 1,
+        parent_start_boottime: 0,
         start_boottime: 1,
         comm: comm.to_owned(),
         cgroup_id: 1,

@@ -123,6 +123,11 @@ impl Ages {
         })
     }
 
+    /// The number of this network namespace is another's now.
+    pub fn forget(&mut self, netns: u32) {
+        self.known.retain(|(_, at)| *at != netns);
+    }
+
     pub fn expire(&mut self, now: u64) {
         self.known.expire(now);
     }

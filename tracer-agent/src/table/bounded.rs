@@ -43,6 +43,16 @@ impl<K: Clone + Eq + Hash, V> Bounded<K, V> {
         self.entries.keys()
     }
 
+    /// The values, in no order.
+    pub fn values(&self) -> impl Iterator<Item = &V> {
+        self.entries.values().map(|(_, value)| value)
+    }
+
+    /// Drops the entries whose key is none of those to be kept.
+    pub fn retain(&mut self, keep: impl Fn(&K) -> bool) {
+        self.entries.retain(|key, _| keep(key));
+    }
+
     /// Writes an entry at `now`; returns the value that it replaces.
     pub fn insert(&mut self, key: K, value: V, now: u64) -> Option<V> {
         self.order.push_back((now, key.clone()));
@@ -61,8 +71,22 @@ impl<K: Clone + Eq + Hash, V> Bounded<K, V> {
 
     /// Forgets what was last written `ttl_ns` or longer before `now`.
     pub fn expire(&mut self, now: u64) {
+        self.expire_but(now, |_| false);
+    }
+
+    /// The same, but keeps what `lives` as if it were written now.
+    pub fn expire_but(&mut self, now: u64, lives: impl Fn(&V) -> bool) {
         while self.order.front().is_some_and(|(written, _)| written.saturating_add(self.ttl_ns) <= now) {
-            self.drop_oldest();
+            let Some((written, key)) = self.order.pop_front() else { return };
+            let Some((last, value)) = self.entries.get_mut(&key).filter(|(last, _)| *last == written) else {
+                continue;
+            };
+            if lives(value) {
+                *last = now;
+                self.order.push_back((now, key));
+            } else {
+                self.entries.remove(&key);
+            }
         }
     }
 

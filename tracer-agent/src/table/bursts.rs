@@ -96,6 +96,11 @@ impl Bursts {
         })
     }
 
+    /// The number of this network namespace is another's now.
+    pub fn forget(&mut self, netns: u32) {
+        self.known.retain(|(_, at)| *at != netns);
+    }
+
     pub fn expire(&mut self, now: u64) {
         self.known.expire(now);
     }

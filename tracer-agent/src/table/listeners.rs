@@ -3,15 +3,18 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::bounded::{Bounded, Fill};
+use super::holders::{HOLDERS, Holders};
 use super::processes::Processes;
-use crate::event::{Existing, Exit, ListenerChange, Process};
+use crate::event::{Existing, Exit, ListenerChange, Process, ProcessId};
 
 /// Addresses remembered. A host has some hundreds; a test rig that opens and closes ports may have thousands.
 const CAPACITY: usize = 8192;
 /// A registration is stale for as long as somebody dials it: a day covers a deployment forgotten over night.
 const TTL_NS: u64 = 24 * 3600 * 1_000_000_000;
-/// Processes remembered of one listener (a master and its workers share it).
-const HOLDERS: usize = 64;
+/// Sockets remembered of one address (SO_REUSEPORT: one for each worker).
+const SOCKETS: usize = 1024;
+/// Addresses remembered of one process.
+const ADDRESSES: usize = 256;
 
 /// Records of one look at a listener with several sockets come within this time.
 const LOOK_NS: u64 = 1_000_000_000;
@@ -36,9 +39,16 @@ type Key = (SocketAddr, u32);
 struct Entry {
     /// Sockets that listen there now (several with SO_REUSEPORT).
     sockets: Vec<u64>,
-    holders: Vec<Process>,
+    holders: Holders,
     ceased: Option<Ceased>,
     queue: Option<Queue>,
+}
+
+/// What a process listens on, or has.
+#[derive(Clone, Debug, Default)]
+struct Held {
+    addresses: Vec<Key>,
+    gone: bool,
 }
 
 /// How full a listener's queue was when the kernel was asked.
@@ -64,22 +74,22 @@ struct Ceased {
     by: Option<Process>,
 }
 
-/// Start time under which the ports of a tgid are found when only the tgid is known.
-const ANY_START: u64 = u64::MAX;
-
 /// The table.
 #[derive(Clone, Debug)]
 pub struct Listeners {
     known: Bounded<Key, Entry>,
-    /// Ports by the process that holds a listener there, with what makes the process itself.
-    ports: Bounded<(u32, u64), Vec<u16>>,
+    /// By the process that holds a listener there.
+    held: Bounded<ProcessId, Held>,
+    /// What found no place of its own: holders of a listener, its sockets, addresses of a process.
+    left_out: [u64; 3],
 }
 
 impl Default for Listeners {
     fn default() -> Self {
         Self {
             known: Bounded::new("listeners", CAPACITY, TTL_NS),
-            ports: Bounded::new("listening_processes", CAPACITY, TTL_NS),
+            held: Bounded::new("listening_processes", CAPACITY, TTL_NS),
+            left_out: [0; 3],
         }
     }
 }
@@ -90,10 +100,13 @@ impl Listeners {
         let mut entry = self.known.remove(&key).unwrap_or_default();
         entry.sockets.retain(|skaddr| *skaddr != event.skaddr);
         if event.listening {
-            entry.sockets.push(event.skaddr);
+            if entry.sockets.is_empty() {
+                entry.holders = Holders::default();
+            }
+            self.add_socket(&mut entry, event.skaddr);
             entry.ceased = None;
             if let Some(process) = &event.actor {
-                self.hold(&mut entry.holders, process, event.address.port(), event.ktime_ns);
+                self.hold(&mut entry, key, process, event.ktime_ns);
             }
         } else if entry.sockets.is_empty() {
             entry.ceased = Some(Ceased { ktime_ns: event.ktime_ns, by: event.actor.clone() });
@@ -106,7 +119,7 @@ impl Listeners {
         let key = (existing.tuple.local, existing.tuple.netns);
         let mut entry = self.known.remove(&key).unwrap_or_default();
         if !entry.sockets.contains(&existing.skaddr) {
-            entry.sockets.push(existing.skaddr);
+            self.add_socket(&mut entry, existing.skaddr);
         }
         let queue =
             Queue { ktime_ns: existing.ktime_ns, waiting: existing.backlog, limit: existing.backlog_limit };
@@ -115,8 +128,24 @@ impl Listeners {
         if !full || queue.is_full() {
             entry.queue = Some(queue);
         }
-        self.hold(&mut entry.holders, &existing.process, existing.tuple.local.port(), existing.ktime_ns);
+        self.hold(&mut entry, key, &existing.process, existing.ktime_ns);
         self.known.insert(key, entry, existing.ktime_ns);
+    }
+
+    /// A process has ended: it holds no listener any more.
+    pub fn exited(&mut self, process: &Process) {
+        let Some(held) = self.held.get_mut(&process.id()) else { return };
+        held.gone = true;
+        for key in &held.addresses {
+            if let Some(entry) = self.known.get_mut(key) {
+                entry.holders.gone(process);
+            }
+        }
+    }
+
+    /// The number of this network namespace is another's now: who listened there has nothing to do with it.
+    pub fn forget(&mut self, netns: u32) {
+        self.known.retain(|(_, at)| *at != netns);
     }
 
     /// Whether a listener of this host may be the one at `address`, dialled from `netns`: the address itself, or a
@@ -133,7 +162,7 @@ impl Listeners {
         let mut found = None;
         for entry in self.at(address, netns) {
             let queue = entry.queue.filter(|q| q.ktime_ns + FRESH_NS > now && q.is_full())?;
-            found = Some((queue, entry.holders.last().cloned()));
+            found = Some((queue, entry.holders.current().cloned()));
         }
         found
     }
@@ -159,7 +188,9 @@ impl Listeners {
             .filter_map(|spelling| self.known.get(&(spelling, netns)))
             .filter_map(|entry| Some((entry, entry.ceased.as_ref()?)))
             .max_by_key(|(_, ceased)| ceased.ktime_ns)?;
-        let process = ceased.by.clone().or_else(|| entry.holders.last().cloned())?;
+        // A kernel thread closes for a process that has let go before.
+        let by = ceased.by.as_ref().filter(|process| !process.kernel_thread);
+        let process = by.or_else(|| entry.holders.last())?.clone();
         let (exit, killed_by) = (processes.exit_of(&process), processes.killer_of(&process).cloned());
         Some(LastListener { process, until_ns: ceased.ktime_ns, exit, killed_by })
     }
@@ -169,46 +200,66 @@ impl Listeners {
     pub fn is_held_by(&self, address: SocketAddr, netns: u32, process: &Process) -> bool {
         spellings(address)
             .filter_map(|spelling| self.known.get(&(spelling, netns)))
-            .any(|entry| entry.holders.iter().any(|h| h.is(process) || h.tgid == process.parent_tgid))
+            .any(|entry| entry.holders.include(process))
     }
 
     /// Ports on which a process listens, or has: its own, or (a worker's) its parent's.
     #[must_use]
     pub fn ports_of(&self, process: &Process) -> Vec<u16> {
-        let own = self.ports.get(&(process.tgid, process.start_boottime)).into_iter().flatten();
-        let inherited = self.known_parent_ports(process);
-        let mut ports: Vec<u16> = own.copied().chain(inherited).collect();
+        let held = [process.id(), process.parent_id()].map(|id| self.held.get(&id));
+        let addresses = held.into_iter().flatten().flat_map(|held| &held.addresses);
+        let mut ports: Vec<u16> = addresses.map(|(address, _)| address.port()).collect();
         ports.sort_unstable();
         ports.dedup();
         ports
     }
 
+    /// What is listened on, and who lives, is kept for as long as that is so.
     pub fn expire(&mut self, now: u64) {
-        self.known.expire(now);
-        self.ports.expire(now);
+        self.known.expire_but(now, |entry| !entry.sockets.is_empty());
+        self.held.expire_but(now, |held| !held.gone);
     }
 
     #[must_use]
-    pub fn fills(&self) -> [Fill; 2] {
-        [self.known.fill(), self.ports.fill()]
+    pub fn fills(&self) -> [Fill; 5] {
+        // Of what each listener or process has a bound of its own for, the one that is fullest.
+        let fullest = |of: fn(&Entry) -> usize| self.known.values().map(of).max().unwrap_or_default();
+        let addresses = self.held.values().map(|held| held.addresses.len()).max().unwrap_or_default();
+        let fills = [
+            ("listener_holders", fullest(|entry| entry.holders.len()), HOLDERS),
+            ("listener_sockets", fullest(|entry| entry.sockets.len()), SOCKETS),
+            ("listener_addresses", addresses, ADDRESSES),
+        ];
+        let mut left_out = self.left_out.into_iter();
+        let [holders, sockets, addresses] = fills.map(|(table, entries, capacity)| {
+            let evicted = left_out.next().unwrap_or_default();
+            Fill { table, entries, capacity, evicted }
+        });
+        [self.known.fill(), self.held.fill(), holders, sockets, addresses]
     }
 
-    fn hold(&mut self, holders: &mut Vec<Process>, process: &Process, port: u16, now: u64) {
-        if holders.len() < HOLDERS && !holders.iter().any(|h| h.is(process)) {
-            holders.push(process.clone());
+    fn hold(&mut self, entry: &mut Entry, key: Key, process: &Process, now: u64) {
+        if !entry.holders.seen(process, now) {
+            self.left_out[0] += 1;
         }
-        for key in [(process.tgid, process.start_boottime), (process.tgid, ANY_START)] {
-            let mut ports = self.ports.remove(&key).unwrap_or_default();
-            if ports.len() < HOLDERS && !ports.contains(&port) {
-                ports.push(port);
+        let mut held = self.held.remove(&process.id()).unwrap_or_default();
+        if !held.addresses.contains(&key) {
+            if held.addresses.len() < ADDRESSES {
+                held.addresses.push(key);
+            } else {
+                self.left_out[2] += 1;
             }
-            self.ports.insert(key, ports, now);
         }
+        self.held.insert(process.id(), held, now);
     }
 
-    /// A worker knows its parent's tgid only.
-    fn known_parent_ports(&self, process: &Process) -> impl Iterator<Item = u16> {
-        self.ports.get(&(process.parent_tgid, ANY_START)).into_iter().flatten().copied()
+    /// The one that has been there for longest gives way.
+    fn add_socket(&mut self, entry: &mut Entry, skaddr: u64) {
+        if entry.sockets.len() == SOCKETS {
+            entry.sockets.remove(0);
+            self.left_out[1] += 1;
+        }
+        entry.sockets.push(skaddr);
     }
 }
 

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 
 use super::bounded::{Bounded, Fill};
 use super::search_list;
-use crate::event::{DnsAnswer, DnsQuery, Process, QueryType, Reply};
+use crate::event::{DnsAnswer, DnsQuery, Process, ProcessId, QueryType, Reply};
 
 /// Lookups that are open at once; when it is full the oldest is given up unjudged, and counted.
 const CAPACITY: usize = 1024;
@@ -64,9 +64,9 @@ pub struct Lookup {
     pub repeated: bool,
 }
 
-/// Who failed to resolve what, by the parent's pid, the name that it gave itself, the network namespace and the name
+/// Who failed to resolve what, by the parent, the name that it gave itself, the network namespace and the name
 /// that was asked for: workers of one gateway are one.
-type Told = (u32, String, u32, String);
+type Told = (ProcessId, String, u32, String);
 
 /// The table.
 #[derive(Clone, Debug)]
@@ -236,7 +236,7 @@ impl Lookup {
 
     fn told(&self) -> Told {
         let asked = &self.first().asked;
-        (asked.owner.parent_tgid, asked.owner.comm.clone(), asked.netns, self.name().to_owned())
+        (asked.owner.parent_id(), asked.owner.comm.clone(), asked.netns, self.name().to_owned())
     }
 
     /// Whether this query is one more of this lookup: the same name, of another type or asked of another

@@ -14,6 +14,7 @@ fn asked(ms: u64, name: &str, query_type: QueryType, id: u16) -> DnsQuery {
         owner: Process {
             tgid: 812,
             parent_tgid: 1,
+            parent_start_boottime: 0,
             start_boottime: 5,
             comm: "nginx".into(),
             cgroup_id: 0,

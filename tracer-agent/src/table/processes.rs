@@ -1,7 +1,7 @@
 //! Processes that matter: how they ended, and who signalled them.
 
 use super::bounded::{Bounded, Fill};
-use crate::event::{Exit, OomVictim, Process, ProcessExit, SignalSent};
+use crate::event::{Exit, OomVictim, Process, ProcessExit, ProcessId, SignalSent};
 
 /// Processes remembered. A story is told within a second; how the last listener ended is kept with the listener.
 const CAPACITY: usize = 4096;
@@ -30,9 +30,6 @@ pub struct Exited {
     pub ktime_ns: u64,
 }
 
-/// A process by what does not wrap.
-type Key = (u32, u64);
-
 #[derive(Clone, Debug, Default)]
 struct Known {
     exited: Option<Exited>,
@@ -43,17 +40,12 @@ struct Known {
 /// The table.
 #[derive(Clone, Debug)]
 pub struct Processes {
-    known: Bounded<Key, Known>,
-    /// The last process that was known by a tgid, for who knows its parent by no more than that.
-    latest: Bounded<u32, Key>,
+    known: Bounded<ProcessId, Known>,
 }
 
 impl Default for Processes {
     fn default() -> Self {
-        Self {
-            known: Bounded::new("processes", CAPACITY, TTL_NS),
-            latest: Bounded::new("processes_by_tgid", CAPACITY, TTL_NS),
-        }
+        Self { known: Bounded::new("processes", CAPACITY, TTL_NS) }
     }
 }
 
@@ -86,6 +78,7 @@ impl Processes {
                 signal: event.signal,
                 sender: event.sender.clone(),
                 by_kernel: event.by_kernel,
+                // Both live now, so that no other process can have the parent's tgid.
                 by_parent: event.sender.as_ref().is_some_and(|s| s.tgid == event.target.parent_tgid),
             });
         });
@@ -98,7 +91,7 @@ impl Processes {
     /// How a process ended, if it did: from itself while it was dying, else from its exit.
     #[must_use]
     pub fn exit_of(&self, process: &Process) -> Option<Exit> {
-        let known = self.known.get(&key(process));
+        let known = self.known.get(&process.id());
         let mut exit = process.exit.or_else(|| known.and_then(|k| k.exited).map(|exited| exited.exit))?;
         exit.oom |= exit.signal.is_some() && known.is_some_and(|k| k.oom);
         Some(exit)
@@ -107,20 +100,19 @@ impl Processes {
     /// The same with its time, if its exit was seen.
     #[must_use]
     pub fn exited_of(&self, process: &Process) -> Option<Exited> {
-        self.known.get(&key(process)).and_then(|known| known.exited)
+        self.known.get(&process.id()).and_then(|known| known.exited)
     }
 
     /// Signals that reached a process, oldest first.
     #[must_use]
     pub fn signals_to(&self, process: &Process) -> &[Signalled] {
-        self.known.get(&key(process)).map_or(&[], |known| &known.signals)
+        self.known.get(&process.id()).map_or(&[], |known| &known.signals)
     }
 
     /// Signals that reached the parent of a process, oldest first.
     #[must_use]
     pub fn signals_to_parent(&self, process: &Process) -> &[Signalled] {
-        let parent = self.latest.get(&process.parent_tgid).and_then(|key| self.known.get(key));
-        parent.map_or(&[], |known| &known.signals)
+        self.known.get(&process.parent_id()).map_or(&[], |known| &known.signals)
     }
 
     /// The other process whose signal ended this one.
@@ -133,22 +125,16 @@ impl Processes {
 
     pub fn expire(&mut self, now: u64) {
         self.known.expire(now);
-        self.latest.expire(now);
     }
 
     #[must_use]
-    pub fn fills(&self) -> [Fill; 2] {
-        [self.known.fill(), self.latest.fill()]
+    pub fn fill(&self) -> Fill {
+        self.known.fill()
     }
 
     fn change(&mut self, process: &Process, now: u64, change: impl FnOnce(&mut Known)) {
-        let mut known = self.known.remove(&key(process)).unwrap_or_default();
+        let mut known = self.known.remove(&process.id()).unwrap_or_default();
         change(&mut known);
-        self.known.insert(key(process), known, now);
-        self.latest.insert(process.tgid, key(process), now);
+        self.known.insert(process.id(), known, now);
     }
-}
-
-fn key(process: &Process) -> Key {
-    (process.tgid, process.start_boottime)
 }

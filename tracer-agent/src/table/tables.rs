@@ -10,6 +10,7 @@ use super::connects::Connects;
 use super::legs::{ClientLeft, Legs};
 use super::listeners::{LastListener, Listeners, Queue};
 use super::lookups::Lookups;
+use super::namespaces::Namespaces;
 use super::processes::Processes;
 use super::questions::{Question, Questions};
 use super::unix_paths::UnixPaths;
@@ -37,6 +38,7 @@ pub struct Tables {
     legs: Legs,
     listeners: Listeners,
     lookups: Lookups,
+    namespaces: Namespaces,
     processes: Processes,
     questions: Questions,
     ages: Ages,
@@ -55,6 +57,7 @@ impl Tables {
             legs: Legs::default(),
             listeners: Listeners::default(),
             lookups: Lookups::default(),
+            namespaces: Namespaces::default(),
             processes: Processes::default(),
             questions: Questions::default(),
             ages: Ages::default(),
@@ -66,6 +69,7 @@ impl Tables {
 
     /// Takes an event in; returns what is to be judged without waiting.
     pub fn apply(&mut self, event: Event) -> Option<Ended> {
+        self.note_namespaces(&event);
         match event {
             Event::SocketEnd(end) => {
                 let told = self.ended(end);
@@ -75,6 +79,7 @@ impl Tables {
             Event::Listener(change) => self.listeners.changed(&change),
             Event::ProcessExit(exit) => {
                 self.lookups.exited(&exit.process);
+                self.listeners.exited(&exit.process);
                 self.processes.exited(&exit);
             }
             Event::Signal(signal) => self.processes.signalled(&signal),
@@ -138,6 +143,7 @@ impl Tables {
         self.legs.expire(now);
         self.listeners.expire(now);
         self.lookups.expire(now);
+        self.namespaces.expire(now);
         self.processes.expire(now);
         self.questions.expire(now);
         self.ages.expire(now);
@@ -154,7 +160,7 @@ impl Tables {
         fills.extend(self.listeners.fills());
         fills.extend(self.lookups.fills());
         fills.extend([self.legs.fill(), self.ages.fill(), self.bursts.fill()]);
-        fills.extend(self.processes.fills());
+        fills.extend([self.namespaces.fill(), self.processes.fill()]);
         fills.extend([self.connects.fill(), self.unix_paths.fill()]);
         fills.extend(self.questions.fills());
         fills
@@ -225,6 +231,17 @@ impl Tables {
     #[must_use]
     pub fn processes(&self) -> &Processes {
         &self.processes
+    }
+
+    /// What was learned of a network namespace is not true of the next that gets its number.
+    fn note_namespaces(&mut self, event: &Event) {
+        for (netns, cookie) in event.namespaces() {
+            if self.namespaces.seen(netns, cookie, event.ktime_ns()) {
+                self.listeners.forget(netns);
+                self.ages.forget(netns);
+                self.bursts.forget(netns);
+            }
+        }
     }
 
     fn ended(&mut self, end: SocketEnd) -> Option<Ended> {

@@ -9,6 +9,7 @@ mod here;
 mod learned;
 mod path;
 mod process;
+mod reuse;
 mod unix;
 mod upstream;
 
@@ -24,6 +25,7 @@ fn process(tgid: u32, comm: &str) -> Process {
     Process {
         tgid,
         parent_tgid: 1,
+        parent_start_boottime: 0,
         start_boottime: u64::from(tgid) * 1000,
         comm: comm.into(),
         cgroup_id: 0,
@@ -31,6 +33,12 @@ fn process(tgid: u32, comm: &str) -> Process {
         exit: None,
         kernel_thread: false,
     }
+}
+
+/// A process that `parent` has started.
+fn child_of(parent: &Process, tgid: u32, comm: &str) -> Process {
+    let (parent_tgid, parent_start_boottime) = parent.id();
+    Process { parent_tgid, parent_start_boottime, ..process(tgid, comm) }
 }
 
 fn dying(tgid: u32, comm: &str, exit: Exit) -> Process {
@@ -70,7 +78,9 @@ fn leg() -> SocketEnd {
         marked: true,
         unanswered: false,
         answering: false,
+        netns_cookie: 0,
         refused_in_netns: None,
+        refused_in_cookie: 0,
         filtered_in_netns: None,
         answer_filtered_in_netns: None,
         stranger: false,
@@ -213,6 +223,7 @@ fn listener(listening: bool, ktime_ns: u64, actor: Process) -> Event {
         skaddr: 0xd,
         address: address("0.0.0.0:80"),
         netns: 2,
+        netns_cookie: 0,
         listening,
         actor: Some(actor),
         backlog: 0,

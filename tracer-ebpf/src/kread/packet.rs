@@ -3,7 +3,7 @@
 use core::ffi::c_void;
 use core::ptr;
 
-use super::{Raw, load, net_inum};
+use super::{Raw, load, net_cookie, net_inum};
 use crate::globals::offset;
 
 /// `struct sk_buff`.
@@ -21,14 +21,24 @@ impl Skb {
         load!(self.0, skb_head as Raw).wrapping_add(usize::from(load!(self.0, skb_network_header as u16)))
     }
 
-    /// Of the device that it came in by or leaves by; of its socket where it has not got that far.
     #[inline(always)]
     pub fn netns(&self) -> u32 {
+        net_inum(self.net())
+    }
+
+    #[inline(always)]
+    pub fn netns_cookie(&self) -> u64 {
+        net_cookie(self.net())
+    }
+
+    /// Of the device that it came in by or leaves by; of its socket where it has not got that far; else null.
+    #[inline(always)]
+    fn net(&self) -> Raw {
         let device = load!(self.0, skb_dev as Raw);
         if !device.is_null() {
-            return net_inum(load!(device, dev_net as Raw));
+            return load!(device, dev_net as Raw);
         }
         let sk = load!(self.0, skb_sk as Raw);
-        if sk.is_null() { 0 } else { net_inum(load!(sk, skc_net as Raw)) }
+        if sk.is_null() { ptr::null() } else { load!(sk, skc_net as Raw) }
     }
 }

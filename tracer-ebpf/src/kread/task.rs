@@ -87,6 +87,9 @@ impl TaskRef {
         into.exit_code = self.exit_code();
         into.start_boottime = load!(leader, task_start_boottime as u64);
         into.parent_tgid = load!(parent, task_tgid as u32);
+        // The parent is the thread that forked.
+        let parent_leader = load!(parent, task_group_leader as Raw);
+        into.parent_start_boottime = load!(parent_leader, task_start_boottime as u64);
         into.cgroup_id = self.cgroup_id();
         into.netns = self.netns();
         into.oom = u32::from(self.oom());

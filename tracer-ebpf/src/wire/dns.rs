@@ -67,5 +67,5 @@ impl Default for Name {
     }
 }
 
-const _: () = assert!(size_of::<DnsQuery>() == 392);
+const _: () = assert!(size_of::<DnsQuery>() == 400);
 const _: () = assert!(size_of::<DnsAnswer>() == 40);

@@ -157,7 +157,7 @@ impl Default for UnixConnection {
     }
 }
 
-const _: () = assert!(size_of::<ConnectError>() == 208);
-const _: () = assert!(size_of::<UnixConnection>() == 304);
-const _: () = assert!(size_of::<UnixServer>() == 320);
-const _: () = assert!(size_of::<UnixEnd>() == 336);
+const _: () = assert!(size_of::<ConnectError>() == 216);
+const _: () = assert!(size_of::<UnixConnection>() == 320);
+const _: () = assert!(size_of::<UnixServer>() == 336);
+const _: () = assert!(size_of::<UnixEnd>() == 352);

@@ -84,6 +84,7 @@ fn told_of(owner: &Process, accepts: bool, port: Option<u16>) -> Option<Verdict>
             skaddr: 0xd,
             address: address(&format!("0.0.0.0:{port}")),
             netns: 1,
+            netns_cookie: 0,
             listening: true,
             actor: Some(owner.clone()),
             backlog: 0,

@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn an_owner_is_known_by_the_ports_of_its_parent() {
-    let worker = Process { parent_tgid: 500, ..process(812, "nginx") };
+    let worker = child_of(&process(500, "nginx"), 812, "nginx");
     let lost = SocketEnd { owner: Some(worker), ..leg() };
     let verdict =
         play(false, vec![listener(true, 1, process(500, "nginx")), Event::SocketEnd(lost)]).remove(0);

@@ -10,6 +10,7 @@ fn found(tuple: Tuple, state: TcpState, backlog: u32) -> Event {
         ktime_ns: FOUND,
         skaddr: 0xf,
         tuple,
+        netns_cookie: 0,
         state,
         role: Some(Role::Server),
         process: process(991, "api"),

@@ -17,7 +17,7 @@ fn master() -> Process {
 
 /// A child of [`master`], started with it.
 fn worker() -> Process {
-    Process { parent_tgid: GUNICORN, ..process(60, "worker") }
+    child_of(&master(), 60, "worker")
 }
 
 fn sent(ktime_ns: u64, target: &Process, sender: &Process, number: u32) -> Event {
@@ -168,7 +168,7 @@ fn another_process_stops_with_an_order_and_kills_with_anything_else() {
     let term = sent(CLOSED - SECOND, &worker(), &shell, 15);
     let dumped = vec![term, sent(CLOSED - 9, &worker(), &shell, 6)];
     assert_eq!(cause_after(dumped, Some(signalled(6))), Cause::ProcessKilled);
-    let sibling = Process { parent_tgid: GUNICORN, ..process(61, "worker") };
+    let sibling = child_of(&master(), 61, "worker");
     let events = vec![serving(), sent(CLOSED - 9, &worker(), &sibling, 9)];
     assert_eq!(cause_after(events, Some(signalled(9))), Cause::ProcessKilled);
 }

@@ -79,7 +79,7 @@ fn a_server_that_died_is_the_cause() {
 fn a_worker_that_its_master_ended_was_too_slow_or_the_service_was_told_to_stop() {
     let shell = process(99, "bash");
     let master = process(4000, "php-fpm");
-    let worker = Process { parent_tgid: 4000, ..worker() };
+    let worker = Process { parent_tgid: 4000, parent_start_boottime: master.start_boottime, ..worker() };
     let dead = |number| {
         let process = Process { exit: Some(signalled(number)), ..worker.clone() };
         Event::ProcessExit(ProcessExit { ktime_ns: 100 * SECOND - 1000, process })
@@ -147,6 +147,7 @@ fn told_with_leg(mut events: Vec<Event>) -> Verdict {
         skaddr: 0xe,
         address: address("0.0.0.0:8080"),
         netns: 1,
+        netns_cookie: 0,
         listening: true,
         actor: Some(process(812, "nginx")),
         backlog: 0,
