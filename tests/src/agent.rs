@@ -58,13 +58,30 @@ impl Agent {
     ///
     /// # Errors
     /// When it ends or is not ready in time.
-    pub fn start_as(mut command: Command, arguments: &[&str]) -> Result<Self> {
+    pub fn start_as(command: Command, arguments: &[&str]) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("rstrace-agent-").tempdir()?;
-        let listen = free_port()?;
-        command.args(["agent", "--watch", "--json", "--listen", &listen.to_string(), "--socket"]);
-        command.arg(folder.path().join("s.sock"));
-        command.args(arguments);
+        Self::start_in(command, folder, free_port()?, arguments)
+    }
+
+    fn start_in(
+        mut command: Command,
+        folder: TempDir,
+        listen: SocketAddr,
+        arguments: &[&str],
+    ) -> Result<Self> {
+        daemon(&mut command, folder.path(), listen).args(arguments);
         Self::ready_or_why(command, folder, listen)
+    }
+
+    /// Kills the daemon with SIGKILL and starts it again at the same place, with whatever it has left there.
+    ///
+    /// # Errors
+    /// When the next one is not ready in time.
+    pub fn killed_and_started_again(mut self) -> Result<Self> {
+        self.signal(libc::SIGKILL);
+        self.wait(Duration::from_secs(5))?;
+        let Self { folder, listen, .. } = self;
+        Self::start_in(Command::new(binary()?), folder, listen, &[])
     }
 
     /// Starts `watch --json` with further arguments. It serves no metrics.
@@ -222,6 +239,12 @@ impl Agent {
         let json = serde_json::from_str(&line.text).with_context(|| format!("not JSON: {:?}", line.text))?;
         Ok(Some(Verdict { json, at: line.at }))
     }
+}
+
+/// The arguments of a daemon that writes its lines to stdout, and has its socket, `s.sock`, in `folder`.
+pub fn daemon<'a>(command: &'a mut Command, folder: &Path, listen: SocketAddr) -> &'a mut Command {
+    command.args(["agent", "--watch", "--json", "--listen", &listen.to_string(), "--socket"]);
+    command.arg(folder.join("s.sock"))
 }
 
 /// The program under test: `RSTRACE_BIN`, else the workspace's release build.

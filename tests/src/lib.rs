@@ -7,12 +7,14 @@
 pub mod agent;
 pub mod bench;
 pub mod board;
+pub mod bpf_objects;
 pub mod capabilities;
 pub mod cgroup;
 pub mod client;
 pub mod expect;
 pub mod netns;
 pub mod nginx;
+pub mod pids;
 pub mod process;
 pub mod scenario;
 pub mod scene;

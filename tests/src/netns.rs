@@ -6,7 +6,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
@@ -125,6 +125,45 @@ impl Drop for Namespace {
             eprintln!("namespace {} stays behind: {error:#}", self.name);
         }
     }
+}
+
+/// Calls `work` on a thread in a network namespace that is made for it, has nothing but loopback, and goes with it.
+///
+/// # Errors
+/// When the namespace cannot be made or `work` panics.
+pub fn in_passing<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            // SAFETY: unshare takes no pointer, and changes the namespace of this thread alone.
+            let code = unsafe { libc::unshare(libc::CLONE_NEWNET) };
+            if code != 0 {
+                return Err(io::Error::last_os_error()).context("make a network namespace");
+            }
+            loopback_up()?;
+            Ok(work())
+        });
+        thread.join().map_err(|_| anyhow!("a thread in a namespace in passing panicked"))?
+    })
+}
+
+/// Both 127.0.0.1 and ::1 are there once the interface is up.
+///
+/// # Errors
+/// When this process may not.
+pub fn loopback_up() -> Result<()> {
+    let socket = UdpSocket::bind("0.0.0.0:0").context("open a socket")?;
+    // SAFETY: all-zero bytes are a valid ifreq, which is plain data.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+        *to = libc::c_char::from_ne_bytes([*from]);
+    }
+    request.ifr_ifru.ifru_flags = libc::c_short::try_from(libc::IFF_UP | libc::IFF_RUNNING)?;
+    // SAFETY: SIOCSIFFLAGS reads one ifreq, which outlives the call.
+    let code = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
+    if code != 0 {
+        return Err(io::Error::last_os_error()).context("bring loopback up");
+    }
+    Ok(())
 }
 
 /// The namespaces and addresses of one test.

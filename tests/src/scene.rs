@@ -32,6 +32,8 @@ pub enum Watcher {
     Host,
     /// The agent of the whole host, started after the server and the gateway.
     LateHost,
+    /// The agent of the whole host, started after an agent before it was killed with all its eyes open.
+    RestartedHost,
     /// The agent of the whole host, which also shows what harmed nobody.
     HostAll,
     /// The agent of the whole host, with no other capabilities than the three that it asks for.
@@ -106,7 +108,7 @@ impl Scene {
     fn set(link: Link, family: Family, plan: &Plan) -> Result<Self> {
         let mut net = Net::create(link, family)?;
         let agent = match plan.watcher {
-            Watcher::Host => Some(Agent::start(false)?),
+            Watcher::Host | Watcher::RestartedHost => Some(Agent::start(false)?),
             Watcher::HostAll => Some(Agent::start(true)?),
             Watcher::HostWithThree => Some(Agent::start_as(rstrace_with(THREE)?, &[])?),
             Watcher::Gateway => Some(Agent::watch(&["--vantage", &net.gateway().path().to_string_lossy()])?),
@@ -139,6 +141,9 @@ impl Scene {
         }
         if watcher == Watcher::LateHost {
             scene.agent = Some(Agent::start(false)?);
+        }
+        if watcher == Watcher::RestartedHost {
+            scene.agent = scene.agent.take().map(Agent::killed_and_started_again).transpose()?;
         }
         Ok(scene)
     }

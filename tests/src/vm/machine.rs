@@ -5,6 +5,7 @@ use std::io;
 use std::ptr;
 
 use anyhow::{Context, Result, ensure};
+use rstrace_tests::netns::loopback_up;
 
 /// What rstrace and the tests look into, in the order in which the places come to exist.
 const MOUNTS: [(&str, &str); 7] = [
@@ -35,23 +36,6 @@ fn mount(kind: &str, at: &str) -> Result<()> {
     let error = io::Error::last_os_error();
     // A kernel may have mounted /dev already.
     ensure!(code == 0 || error.raw_os_error() == Some(libc::EBUSY), "mount {kind} at {at}: {error}");
-    Ok(())
-}
-
-/// Both 127.0.0.1 and ::1 are there once the interface is up.
-fn loopback_up() -> Result<()> {
-    let socket = std::net::UdpSocket::bind("0.0.0.0:0").context("open a socket")?;
-    // SAFETY: all-zero bytes are a valid ifreq, which is plain data.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
-        *to = libc::c_char::from_ne_bytes([*from]);
-    }
-    request.ifr_ifru.ifru_flags = libc::c_short::try_from(libc::IFF_UP | libc::IFF_RUNNING)?;
-    // SAFETY: SIOCSIFFLAGS reads one ifreq, which outlives the call.
-    let code = unsafe {
-        libc::ioctl(std::os::fd::AsRawFd::as_raw_fd(&socket), libc::SIOCSIFFLAGS, &raw const request)
-    };
-    ensure!(code == 0, "bring loopback up: {}", io::Error::last_os_error());
     Ok(())
 }
 
