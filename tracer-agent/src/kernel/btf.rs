@@ -6,9 +6,9 @@
 //! neither which members are needed nor what is done with them.
 //!
 //! The blob is read as hostile: no input makes it panic, recurse or allocate beyond a small multiple
-//! of the blob's size. It keeps one `u32` per type and finds names by scanning, because some hundred
-//! lookups at start-up do not pay for an index of 150 000 names. Split BTF (that of kernel modules)
-//! is not read.
+//! of the blob's size. It keeps two `u32` per type and finds names by scanning those of a kind,
+//! because some hundred lookups at start-up do not pay for an index of 150 000 names. Split BTF (that
+//! of kernel modules) is not read.
 
 mod error;
 mod format;
@@ -29,6 +29,8 @@ pub struct Btf<'a> {
     sections: Sections<'a>,
     /// Where the record of type `i + 1` begins in the type section; all of them have been read once.
     offsets: Vec<u32>,
+    /// The ids of the types of each kind, in order: names are looked for among these.
+    by_kind: [Vec<u32>; Kind::COUNT],
 }
 
 impl fmt::Debug for Btf<'_> {
@@ -42,15 +44,17 @@ impl<'a> Btf<'a> {
     pub fn parse(bytes: &'a [u8]) -> Result<Self, BtfError> {
         let sections = Sections::locate(bytes)?;
         let mut offsets = Vec::new();
+        let mut by_kind = [const { Vec::new() }; Kind::COUNT];
         let mut offset: u32 = 0;
         while (offset as usize) < sections.types.len() {
             let id = (offsets.len() as u32).saturating_add(1);
             let record = Record::read(&sections, id, offset as usize)?;
             offsets.push(offset);
+            by_kind[record.kind as usize].push(id);
             // A section's length is a `u32`, and the record lies within the section.
             offset = offset.saturating_add(record.len() as u32);
         }
-        Ok(Self { sections, offsets })
+        Ok(Self { sections, offsets, by_kind })
     }
 
     /// Byte offset of a member from the beginning of struct `type_name`.
@@ -94,8 +98,8 @@ impl<'a> Btf<'a> {
     /// marked as such only by compilers and kernels from 6.0 on: before, -1 reads as 4294967295. Unsigned
     /// 64-bit values beyond `i64::MAX` wrap.
     pub fn enum_values(&self, name: &str) -> Option<Vec<(String, i64)>> {
-        let is_enum = |kind| matches!(kind, Kind::Enum | Kind::Enum64);
-        let record = self.named(name, is_enum).find(|record| record.vlen > 0)?;
+        let mut enums = self.named(name, Kind::Enum).chain(self.named(name, Kind::Enum64));
+        let record = enums.find(|record| record.vlen > 0)?;
         // Enumerators have distinct names, so together these cannot be longer than the section that holds
         // them; a blob that says otherwise would make a short enum ask for endless memory.
         let mut budget = self.sections.strings.len();
@@ -120,7 +124,7 @@ impl<'a> Btf<'a> {
     /// kernel has no such tracepoint.
     pub fn tracepoint_args(&self, name: &str) -> Option<usize> {
         let typedef = format!("btf_trace_{name}");
-        self.named(&typedef, |kind| kind == Kind::Typedef).find_map(|record| {
+        self.named(&typedef, Kind::Typedef).find_map(|record| {
             let pointer = self.resolve(record.id, 0).ok().filter(|record| record.kind == Kind::Ptr)?;
             let prototype = self.resolve(pointer.size_or_type, pointer.id).ok()?;
             let is_prototype = prototype.kind == Kind::FuncProto;
@@ -130,11 +134,11 @@ impl<'a> Btf<'a> {
 
     /// Whether the blob describes a function of this name.
     pub fn has_function(&self, name: &str) -> bool {
-        self.named(name, |kind| kind == Kind::Func).next().is_some()
+        self.named(name, Kind::Func).next().is_some()
     }
 
     fn find_struct(&self, name: &str) -> Result<Record<'a>, BtfError> {
-        self.named(name, |kind| kind == Kind::Struct)
+        self.named(name, Kind::Struct)
             .find(|record| record.vlen > 0)
             .ok_or_else(|| BtfError::NoStruct(name.to_owned()))
     }
@@ -183,12 +187,10 @@ impl<'a> Btf<'a> {
         Record::read(&self.sections, id, *offset as usize)
     }
 
-    /// All types of this name and these kinds, in the order of their ids.
-    fn named(&self, name: &str, is_wanted: impl Fn(Kind) -> bool) -> impl Iterator<Item = Record<'a>> {
-        (1..).zip(&self.offsets).filter_map(move |(id, &offset)| {
-            let record = Record::read(&self.sections, id, offset as usize).ok()?;
-            (is_wanted(record.kind) && self.is_named(record.name_off, name)).then_some(record)
-        })
+    /// All types of this name and kind, in the order of their ids.
+    fn named(&self, name: &str, kind: Kind) -> impl Iterator<Item = Record<'a>> {
+        let records = self.by_kind[kind as usize].iter().filter_map(|&id| self.record(id, 0).ok());
+        records.filter(move |record| self.is_named(record.name_off, name))
     }
 
     fn is_anonymous(&self, name_off: u32) -> bool {

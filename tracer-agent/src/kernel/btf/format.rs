@@ -91,6 +91,8 @@ pub(super) enum Kind {
 }
 
 impl Kind {
+    pub const COUNT: usize = Self::Enum64 as usize + 1;
+
     fn from_number(number: u32) -> Option<Self> {
         Some(match number {
             1 => Self::Int,
