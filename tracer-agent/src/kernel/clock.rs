@@ -37,15 +37,6 @@ pub fn jiffies_per_second() -> u32 {
     }
 }
 
-/// Returns what the start-up has freed (BTF, mostly) to the kernel; the allocator would keep it.
-pub(super) fn give_memory_back() {
-    #[cfg(target_env = "gnu")]
-    {
-        // SAFETY: malloc_trim only releases free memory; it may be called at any time.
-        unsafe { libc::malloc_trim(0) };
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,21 +1,24 @@
 //! Loads the object and attaches what can be attached. Every program loads on its own and may be missing; only
 //! the required ones end the start.
 
+use std::panic::resume_unwind;
+use std::thread;
+
 use aya::maps::{Array, MapData};
-use aya::programs::{BtfTracePoint, FEntry, FExit, KProbe, Program, ProgramError};
 use aya::{Btf, Ebpf, EbpfLoader, include_bytes_aligned};
 use thiserror::Error;
 use tracer_ebpf::config::{flag, limit};
 
+use super::attach::Loaded;
 use super::counters::CountersError;
 use super::groups::{Group, Groups};
-use super::hooks::{Attachment, HOOKS, Hook, HookStatus, Way, needs, ways};
+use super::hooks::{HOOKS, Hook, HookStatus, needs, ways};
 use super::offsets::{Layout, OffsetsError};
 use super::program_log::ProgramLog;
 use super::ring::Ring;
-use super::snapshot::{Found, Wanted};
+use super::snapshot::{Found, SnapshotError, Wanted};
 use super::support::{self, Support, Verdict};
-use super::{clock, privileges, snapshot};
+use super::{clock, memory, privileges, snapshot};
 use crate::event::Existing;
 
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/rstrace-bpf"));
@@ -70,7 +73,7 @@ pub enum LoadError {
     #[error("cannot attach {hook}, without which {without}: {reason}")]
     Required { hook: &'static str, without: &'static str, reason: String },
     #[error("cannot read what exists on this host: {0}")]
-    Snapshot(#[from] snapshot::SnapshotError),
+    Snapshot(#[from] SnapshotError),
     #[error(transparent)]
     Counters(#[from] CountersError),
     #[error("cannot read the log of the programs: {0}")]
@@ -95,9 +98,13 @@ impl Kernel {
     /// # Errors
     /// If the host does not support or permit it, or a required hook cannot be attached.
     pub fn load(options: &Options) -> Result<(Self, Ring, Found), LoadError> {
+        memory::keep_little();
         let support = Self::supported()?;
-        let layout = Layout::read(&support.btf)?;
-        let btf = Btf::from_sys_fs()?;
+        let (layout, btf) = thread::scope(|scope| {
+            let btf = scope.spawn(Btf::from_sys_fs);
+            (Layout::read(&support.btf), btf.join())
+        });
+        let (layout, btf) = (layout?, btf.unwrap_or_else(|panic| resume_unwind(panic))?);
         let mut ebpf = load_object(&layout, options, &btf)?;
         let ring = Ring::new(take(&mut ebpf, "EVENTS")?).map_err(LoadError::Ring)?;
         let config = Array::try_from(take(&mut ebpf, "CONFIG")?)
@@ -122,7 +129,7 @@ impl Kernel {
         kernel.make_other_upstream()?;
         let existing = kernel.attach_all(&btf)?;
         drop(btf);
-        clock::give_memory_back();
+        memory::give_back();
         Ok((kernel, ring, existing))
     }
 
@@ -142,17 +149,23 @@ impl Kernel {
     /// Attaches the hooks that are asked for, in order; the snapshot is read when the change of state is seen and before reads are.
     fn attach_all(&mut self, btf: &Btf) -> Result<Found, LoadError> {
         let tcp_fin = std::env::var("RSTRACE_TCP_FIN").ok();
+        let asked = HOOKS.iter().filter(|hook| hook.is_asked_for(self.groups));
+        let asked = asked.filter_map(|hook| Some((hook, ways(hook, &self.layout, tcp_fin.as_deref())?)));
+        let asked: Vec<_> = asked.collect();
+        let best = asked.iter().filter_map(|(_, ways)| ways.first());
+        let mut programs: Vec<_> = best.map(|way| (way.program, way.target)).collect();
+        programs.push((snapshot::PROGRAM, snapshot::TARGET));
+        let mut loaded = Loaded::side_by_side(&mut self.ebpf, &programs, btf);
         let mut existing = Found::default();
-        let groups = self.groups;
-        for hook in HOOKS.iter().filter(|hook| hook.is_asked_for(groups)) {
+        for (hook, ways) in asked {
             if hook.name == "tcp_rcv_space_adjust" {
-                existing = self.read_existing(btf)?;
+                loaded.result(snapshot::PROGRAM).map_err(SnapshotError::from)?;
+                existing = self.read_existing()?;
             }
-            let Some(ways) = ways(hook, &self.layout, tcp_fin.as_deref()) else { continue };
             let missing = needs(hook).filter(|needed| !self.is_attached(needed));
             let status = match missing {
                 Some(needed) => HookStatus { hook, attached: None, reasons: vec![format!("needs {needed}")] },
-                None => attach(&mut self.ebpf, hook, &ways, btf),
+                None => loaded.attach(&mut self.ebpf, hook, &ways, btf),
             };
             if status.attached.is_none() && hook.required {
                 return Err(self.required(hook, &status));
@@ -167,8 +180,7 @@ impl Kernel {
         self.hooks.iter().any(|status| status.hook.name == name && status.attached.is_some())
     }
 
-    fn read_existing(&mut self, btf: &Btf) -> Result<Found, LoadError> {
-        snapshot::load(&mut self.ebpf, btf)?;
+    fn read_existing(&mut self) -> Result<Found, LoadError> {
         snapshot::pass(&mut self.ebpf, Wanted::Listeners)?;
         self.set(flag::SNAPSHOT_MARK, true)?;
         let found = snapshot::pass(&mut self.ebpf, Wanted::Listeners)?;
@@ -271,72 +283,4 @@ fn refused_or_broken(error: aya::EbpfError) -> LoadError {
 
 fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, LoadError> {
     ebpf.take_map(name).ok_or(LoadError::NoMap { name })
-}
-
-/// Tries the ways in order; the reasons of those that failed are kept.
-fn attach(ebpf: &mut Ebpf, hook: &'static Hook, ways: &[Attachment], btf: &Btf) -> HookStatus {
-    let mut reasons = Vec::new();
-    for way in ways {
-        match attach_one(ebpf, way, btf) {
-            Ok(()) => return HookStatus { hook, attached: Some(way.way), reasons },
-            Err(reason) => reasons.push(format!("{}: {reason}", way.way.name())),
-        }
-    }
-    if ways.is_empty() {
-        reasons.push("not to be had on this kernel".into());
-    }
-    HookStatus { hook, attached: None, reasons }
-}
-
-fn attach_one(ebpf: &mut Ebpf, way: &Attachment, btf: &Btf) -> Result<(), String> {
-    let program = ebpf.program_mut(way.program).ok_or_else(|| format!("no program {}", way.program))?;
-    let done = match (way.way, program) {
-        (Way::TpBtf, Program::BtfTracePoint(p)) => tp_btf(p, way.target, btf),
-        (Way::Fentry, Program::FEntry(p)) => fentry(p, way.target, btf),
-        (Way::Fexit, Program::FExit(p)) => fexit(p, way.target, btf),
-        (Way::Kprobe, Program::KProbe(p)) => kprobe(p, way.target),
-        _ => return Err(format!("program {} is of another type", way.program)),
-    };
-    done.map_err(|error| brief(&error))
-}
-
-fn tp_btf(program: &mut BtfTracePoint, target: &str, btf: &Btf) -> Result<(), ProgramError> {
-    program.load(target, btf)?;
-    program.attach().map(drop)
-}
-
-fn fentry(program: &mut FEntry, target: &str, btf: &Btf) -> Result<(), ProgramError> {
-    program.load(target, btf)?;
-    program.attach().map(drop)
-}
-
-fn fexit(program: &mut FExit, target: &str, btf: &Btf) -> Result<(), ProgramError> {
-    program.load(target, btf)?;
-    program.attach().map(drop)
-}
-
-fn kprobe(program: &mut KProbe, target: &str) -> Result<(), ProgramError> {
-    program.load()?;
-    program.attach(target, 0).map(drop)
-}
-
-/// One line: the verifier's log is cut to its last words unless `RSTRACE_VERIFIER_LOG` asks for all of it.
-fn brief(error: &ProgramError) -> String {
-    if let ProgramError::LoadError { io_error, verifier_log } = error {
-        let log = verifier_log.to_string();
-        if std::env::var_os("RSTRACE_VERIFIER_LOG").is_some() {
-            return format!("{io_error}\n{log}");
-        }
-        return match support::last_words(&log) {
-            Some(words) => format!("{io_error} ({words})"),
-            None => io_error.to_string(),
-        };
-    }
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(inner) = source {
-        text = format!("{text}: {inner}");
-        source = inner.source();
-    }
-    text
 }

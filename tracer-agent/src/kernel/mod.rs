@@ -3,6 +3,7 @@
 //!
 //! To its right stands `event`: what leaves here are decoded events, counters and plain values.
 
+mod attach;
 pub mod btf;
 pub mod cgroup;
 pub mod clock;
@@ -10,6 +11,7 @@ mod counters;
 mod groups;
 mod hooks;
 mod loader;
+mod memory;
 pub mod netns;
 mod offsets;
 pub mod own_use;

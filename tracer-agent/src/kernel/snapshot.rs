@@ -2,16 +2,18 @@
 
 use std::io::{self, ErrorKind, Read as _};
 
+use aya::Ebpf;
 use aya::maps::{HashMap, MapError};
 use aya::programs::{Iter, ProgramError};
-use aya::{Btf, Ebpf};
 use thiserror::Error;
 use tracer_ebpf::{tcp_state, wire};
 use zerocopy::FromBytes as _;
 
 use crate::event::{DecodeError, Event, Existing, decode as decode_record};
 
-const PROGRAM: &str = "snapshot";
+/// The program, and the iterator that it is for.
+pub(super) const PROGRAM: &str = "snapshot";
+pub(super) const TARGET: &str = "task_file";
 const RECORD: usize = size_of::<wire::Snapshot>();
 /// Of what the kernel writes at once (`bpf_seq_read` of kernel/bpf/bpf_iter.c), and a part of a record before it.
 const BUFFER: usize = 64 * 1024;
@@ -48,12 +50,6 @@ pub enum SnapshotError {
     Asked(#[from] MapError),
     #[error("record of iter/task_file: {0}")]
     Decode(#[from] DecodeError),
-}
-
-/// Loads the iterator.
-pub(super) fn load(ebpf: &mut Ebpf, btf: &Btf) -> Result<(), SnapshotError> {
-    iterator(ebpf)?.load("task_file", btf)?;
-    Ok(())
 }
 
 /// Runs it once over all files of all processes; returns those of the sockets that it reported that are `wanted`.
