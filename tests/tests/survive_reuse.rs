@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -26,41 +27,50 @@ fn name(what: &str) -> String {
     format!("rst{}-{what}{}", std::process::id(), unique_port())
 }
 
-/// The kernel gives the lowest number that is free, so it is a matter of a few.
-fn with_number(inode: u64) -> Result<(Namespace, Vec<Namespace>)> {
+/// Namespaces that come and go beside those of another test would take its numbers.
+static NUMBERS: Mutex<()> = Mutex::new(());
+
+/// A namespace with one of these numbers. The kernel gives the lowest that is free, so it is a matter of a few.
+fn with_number_of(gone: &[u64]) -> Result<Namespace> {
     let mut others = Vec::new();
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(30);
     while Instant::now() < deadline {
         let next = Namespace::create(&name("next"))?;
-        if next.inode() == inode {
-            return Ok((next, others));
+        if gone.contains(&next.inode()) {
+            return Ok(next);
         }
         others.push(next);
         if others.len() > 20 {
-            // The one in question may not have been taken apart yet.
+            // Those in question may not have been taken apart yet.
             others.clear();
         }
     }
-    bail!("no namespace got the number {inode}")
+    bail!("no namespace got a number of {gone:?}")
 }
 
 #[test]
 fn who_listened_in_a_namespace_that_is_gone_is_not_named_in_the_next() -> Result<()> {
+    let _alone = NUMBERS.lock().unwrap_or_else(PoisonError::into_inner);
     let mut agent = Agent::start(false)?;
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, unique_port()));
-    let before = Namespace::create(&name("before"))?;
-    let mut server = Server::start(&before, address, &[], None)?;
-    let pid = server.pid();
-    server.exit(3)?;
-    dial_refused(&before, address, 1)?;
-    let line = told_of(&mut agent, address, before.inode())?;
-    ensure!(line["culprit"]["pid"] == pid, "{line}");
-    let inode = before.inode();
+    // Several, since others make namespaces too.
+    let mut before = Vec::new();
+    for _ in 0..5 {
+        let namespace = Namespace::create(&name("before"))?;
+        let mut server = Server::start(&namespace, address, &[], None)?;
+        let pid = server.pid();
+        server.exit(3)?;
+        dial_refused(&namespace, address, 1)?;
+        let line = told_of(&mut agent, address, namespace.inode())?;
+        ensure!(line["culprit"]["pid"] == pid, "{line}");
+        before.push(namespace);
+    }
+    let gone: Vec<_> = before.iter().map(Namespace::inode).collect();
     drop(before);
-    let (next, _others) = with_number(inode)?;
+    let next = with_number_of(&gone)?;
     agent.forget();
     dial_refused(&next, address, 1)?;
-    let line = told_of(&mut agent, address, inode)?;
+    let line = told_of(&mut agent, address, next.inode())?;
     ensure!(line["cause"] == "no_listener" && line["confidence"] == "proven", "{line}");
     ensure!(line["culprit"].is_null(), "nobody ever listened there: {line}");
     Ok(())
@@ -86,6 +96,7 @@ fn batch(address: SocketAddr) -> Result<()> {
 
 #[test]
 fn namespaces_come_and_go_by_the_thousand() -> Result<()> {
+    let _alone = NUMBERS.lock().unwrap_or_else(PoisonError::into_inner);
     let mut agent = Agent::start(false)?;
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, unique_port()));
     let upstream = address.to_string();
