@@ -1,8 +1,10 @@
 //! Killed at any moment: nothing is left that hurts the next start, which picks up every open connection.
 
 use std::collections::BTreeSet;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -27,7 +29,7 @@ const ROUNDS: u32 = 20;
 const READY: Duration = Duration::from_secs(30);
 
 /// A daemon in `folder`, the moment after it was started.
-fn start(folder: &std::path::Path, listen: std::net::SocketAddr) -> Result<Guarded> {
+fn start(folder: &Path, listen: std::net::SocketAddr) -> Result<Guarded> {
     let mut command = Command::new(binary()?);
     daemon(&mut command, folder, listen).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     Guarded::spawn(&mut command)
@@ -45,7 +47,9 @@ fn killed_at_any_moment_it_leaves_nothing_that_hurts_the_next_start() -> Result<
     // From the first moment of its start to well into its work.
     let begun = Instant::now();
     let mut agent = start(folder.path(), listen)?;
-    let ready = || rstrace_tests::scrape::get(listen, "/readyz").ok().filter(|(status, _)| *status == 200);
+    // /readyz has a thread of its own; who answers on the socket also listens to signals.
+    let socket = folder.path().join("s.sock");
+    let ready = || half_a_line(&socket).ok();
     poll("the agent to be ready", READY, ready)?;
     let span = begun.elapsed() * 3 / 2;
     let held = bpf_objects::held_by_process(agent.pid())?;
@@ -67,7 +71,7 @@ fn killed_at_any_moment_it_leaves_nothing_that_hurts_the_next_start() -> Result<
         left.is_empty().then_some(())
     })?;
     ensure!(bpf_objects::pinned()? == pinned, "something is pinned: {:?}", bpf_objects::pinned()?);
-    ensure!(folder.path().join("s.sock").exists(), "no socket was left: this test would see nothing");
+    ensure!(socket.exists(), "no socket was left: this test would see nothing");
     let begun = Instant::now();
     let mut agent = start(folder.path(), listen)?;
     poll("the next agent to be ready", READY, ready)?;
@@ -135,17 +139,20 @@ fn one_of_many(command: &mut Command, over: &AtomicBool) -> Result<Ended> {
         agent.child().try_wait().ok().flatten()
     })?;
     let mut text = String::new();
-    std::io::Read::read_to_string(&mut stderr, &mut text)?;
+    stderr.read_to_string(&mut text)?;
     Ok(Ended { code: status.code(), stdout: String::new(), stderr: text })
 }
 
 /// Reads half a line of the stream and is gone, with the rest unread.
-fn watch_rudely(agent: &Agent) -> Result<()> {
-    use std::io::{Read, Write};
-    let mut stream = UnixStream::connect(agent.socket())?;
+fn half_a_line(socket: &Path) -> Result<()> {
+    let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
     stream.write_all(b"{\"schema\":1,\"want\":\"watch\"}\n{\"half")?;
-    stream.read_exact(&mut [0; 20])?;
+    Ok(stream.read_exact(&mut [0; 20])?)
+}
+
+fn watch_rudely(agent: &Agent) -> Result<()> {
+    half_a_line(&agent.socket())?;
     let mut web = TcpStream::connect(agent.listen())?;
     web.write_all(b"GET /metr")?;
     reset(web);
