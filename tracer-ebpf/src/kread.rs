@@ -267,6 +267,13 @@ impl Sk {
         into.netns = self.netns();
     }
 
+    /// The same TCP socket by a pointer that the verifier does not trust. Each pointer that is read through a trusted
+    /// one makes it look for a name in all of the kernel's BTF (`btf_nested_type_is_trusted`, kernel/bpf/btf.c).
+    #[inline(always)]
+    pub fn untrusted(&self) -> Option<Self> {
+        self.tcp().map(|tcp| Self(tcp.0))
+    }
+
     #[inline(always)]
     pub fn tcp(&self) -> Option<Tcp> {
         // SAFETY: the helper takes any socket and returns null for one that is not TCP.

@@ -26,7 +26,9 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     let Some(sk) = Sk::new(ctx.arg(0)) else { return 0 };
-    if !sk.is_tcp() || globals::outside(|| sk.netns()) {
+    // (None for what is not TCP.)
+    let Some(sk) = sk.untrusted() else { return 0 };
+    if globals::outside(|| sk.netns()) {
         return 0;
     }
     if globals::debugging() {
