@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 use rstrace_tests::agent::Agent;
+use rstrace_tests::audit;
 use rstrace_tests::bench::faults::{Breaker, Fault};
 use rstrace_tests::client::dial_refused;
 use rstrace_tests::netns::{Family, Link, Net};
@@ -54,10 +55,21 @@ fn add_up(agent: &Agent, upstream: SocketAddr, expected: u32) -> Result<Scrape> 
     sum.with_context(|| agent.scrape().map(|s| s.about(&upstream.to_string())).unwrap_or_default())
 }
 
+/// The kernel's own counters say that no RST was missed, however full the ring was.
+fn misses_nothing(agent: &Agent, net: &Net, resets: u32) -> Result<()> {
+    let audited = audit::wait_for(&agent.socket(), net.gateway().inode(), "no gap", |audited| {
+        audited.kernel("OutRsts") >= u64::from(resets) && audited.unexplained().is_empty()
+    })?;
+    let (kernel, seen) = (audited.kernel("OutRsts"), audited.seen("OutRsts"));
+    eprintln!("the kernel sent {kernel} RSTs, {seen} were seen; gaps: {:?}", audited.all_gaps());
+    Ok(())
+}
+
 #[test]
 fn a_full_ring_hides_no_other_upstreams_first_break() -> Result<()> {
     let _alone = alone();
     let (net, noisy, quiet) = two_upstreams()?;
+    let _occupant = audit::occupy(net.gateway())?;
     let mut agent = Agent::start(false)?;
     // An agent that is not scheduled: nothing leaves the ring.
     agent.signal(libc::SIGSTOP);
@@ -84,6 +96,7 @@ fn a_full_ring_hides_no_other_upstreams_first_break() -> Result<()> {
     let told = |line: &Value| line["kind"] == "omitted" && line["why"].to_string().contains("ring buffer");
     let told = agent.wait_for("what was left out", Duration::from_secs(5), told)?;
     ensure!(told.json["count"].as_f64() >= Some(unclassified), "{} of {unclassified}", told.json);
+    misses_nothing(&agent, &net, RESETS)?;
     eprintln!(
         "{RESETS} while the agent was stopped: {judged} judged, {unclassified} unclassified, {lost} lost"
     );
@@ -94,8 +107,10 @@ fn a_full_ring_hides_no_other_upstreams_first_break() -> Result<()> {
 fn those_who_watch_are_told_how_many_failed_alike() -> Result<()> {
     let _alone = alone();
     let (net, noisy, quiet) = two_upstreams()?;
+    let _occupant = audit::occupy(net.gateway())?;
     let mut agent = Agent::start(false)?;
     dial_refused(net.gateway(), noisy, FLOOD)?;
+    misses_nothing(&agent, &net, FLOOD)?;
     let scrape = add_up(&agent, noisy, FLOOD)?;
     let judged = scrape.sum(ABORTS, &[("upstream", &noisy.to_string()), ("cause", "no_listener")]);
     ensure!(judged == f64::from(FLOOD), "{judged} of {FLOOD} have their cause");

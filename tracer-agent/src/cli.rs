@@ -185,6 +185,10 @@ pub struct DoctorArgs {
     /// As JSON
     #[arg(long)]
     pub json: bool,
+
+    /// Socket of the running agent, which says whether it has missed anything
+    #[arg(long, value_name = "PATH", env = "RSTRACE_SOCKET", default_value = socket::DEFAULT_PATH)]
+    pub socket: PathBuf,
 }
 
 #[derive(Debug, Args)]

@@ -6,6 +6,7 @@
 //! went into it and judges it again, `command` is what can be typed.
 
 pub mod agent;
+pub mod audit;
 pub mod cli;
 pub mod command;
 pub mod enrich;

@@ -46,6 +46,8 @@ pub mod limit {
     pub const ASKED: usize = 256;
     /// Unix sockets that connected (group `unix`).
     pub const UNIX_SOCKETS: usize = 8192;
+    /// Network namespaces whose events are held against the kernel's own counters.
+    pub const NAMESPACES: usize = 1024;
     /// Bytes of the ring buffer: room for some 2,800 ends of connections while the agent is not scheduled.
     pub const RING_BYTES: usize = 1 << 20;
     /// Ways in which the connects of an upstream fail, more often than each could be told; the next ones are told each.

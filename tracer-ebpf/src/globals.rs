@@ -27,6 +27,11 @@ static HZ: Global<u32> = Global::new(250);
 #[unsafe(no_mangle)]
 static DROP_REASONS: Global<[u32; 3]> = Global::new([MISSING; 3]);
 
+/// Numbers in the running kernel's `enum sk_rst_reason`, `MISSING` where it has no such reason: TCP_ABORT_ON_LINGER,
+/// TCP_ABORT_ON_MEMORY.
+#[unsafe(no_mangle)]
+static ABORT_REASONS: Global<[u32; 2]> = Global::new([MISSING; 2]);
+
 /// Bits of `config::group`: the optional groups that were asked for.
 #[unsafe(no_mangle)]
 static GROUPS: Global<u32> = Global::new(0);
@@ -139,5 +144,24 @@ pub fn drop_reason(number: u32) -> DropReason {
         _ if number == overflow => DropReason::ListenOverflow,
         _ if number == neighbour => DropReason::Neighbour,
         _ => DropReason::Other,
+    }
+}
+
+/// What a RST was sent for, where the kernel counts that apart and says so (some time after Linux 6.10).
+pub enum AbortReason {
+    Linger,
+    Memory,
+    Other,
+}
+
+#[inline(always)]
+pub fn abort_reason(number: u32) -> AbortReason {
+    let [linger, memory] = ABORT_REASONS.load();
+    match number {
+        // No reason is known.
+        MISSING => AbortReason::Other,
+        _ if number == linger => AbortReason::Linger,
+        _ if number == memory => AbortReason::Memory,
+        _ => AbortReason::Other,
     }
 }

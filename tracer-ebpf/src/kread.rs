@@ -25,6 +25,8 @@ pub const AF_INET: u16 = 2;
 pub const AF_INET6: u16 = 10;
 /// include/linux/net.h.
 pub const SOCK_STREAM: u16 = 1;
+/// `SOCK_DONE` of `enum sock_flags`; 1 on every kernel since 2.6.
+const SOCK_DONE: u32 = 1;
 /// `SOCK_LINGER` of `enum sock_flags`; 4 on every kernel since 2.6.
 const SOCK_LINGER: u32 = 4;
 pub const IPPROTO_TCP: u16 = 6;
@@ -53,6 +55,23 @@ fn net_inum(net: Raw) -> u32 {
 #[inline(always)]
 fn net_cookie(net: Raw) -> u64 {
     if net.is_null() { 0 } else { load!(net, net_cookie as u64) }
+}
+
+/// `struct net`, or none.
+#[derive(Clone, Copy)]
+pub struct NetRef(Raw);
+
+impl NetRef {
+    #[inline(always)]
+    pub fn inum(&self) -> u32 {
+        net_inum(self.0)
+    }
+
+    /// What no other has until the next boot; 0 for none.
+    #[inline(always)]
+    pub fn cookie(&self) -> u64 {
+        net_cookie(self.0)
+    }
 }
 
 /// `struct sock`.
@@ -161,6 +180,11 @@ impl Sk {
         load!(net, net_cookie as u64)
     }
 
+    #[inline(always)]
+    pub fn net(&self) -> NetRef {
+        NetRef(load!(self.0, skc_net as Raw))
+    }
+
     /// Some BPF program has stored something with it.
     #[inline(always)]
     pub fn has_storage(&self) -> bool {
@@ -209,6 +233,12 @@ impl Sk {
     #[inline(always)]
     pub fn lingers_zero(&self) -> bool {
         load!(self.0, skc_flags as u64) & (1 << SOCK_LINGER) != 0 && load!(self.0, sk_lingertime as u64) == 0
+    }
+
+    /// `tcp_fin` has run for it.
+    #[inline(always)]
+    pub fn has_received_fin(&self) -> bool {
+        load!(self.0, skc_flags as u64) & (1 << SOCK_DONE) != 0
     }
 
     #[inline(always)]

@@ -7,6 +7,7 @@
 //! * `reads`: `tcp_rcv_space_adjust`, which tells an answered request from one that waits;
 //! * `ages`: what reads and ends teach of an upstream: slow answers, idle closes;
 //! * `alike`: connects that fail like thousands of others;
+//! * `audit`: what the kernel counts itself, counted once more, and which namespaces there are;
 //! * `processes`: exits, fatal signals, the OOM killer;
 //! * `dns`: queries to resolvers and the headers of their answers (group `dns`);
 //! * `syscalls`, and with it `connects` and `unix`: the groups `connect-errors` and `unix`;
@@ -24,6 +25,8 @@
 mod ages;
 #[cfg(target_arch = "bpf")]
 mod alike;
+#[cfg(target_arch = "bpf")]
+mod audit;
 #[cfg(target_arch = "bpf")]
 mod connects;
 #[cfg(target_arch = "bpf")]

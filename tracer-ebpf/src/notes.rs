@@ -15,6 +15,7 @@ use tracer_ebpf::config::limit;
 use tracer_ebpf::tcp_state as s;
 use tracer_ebpf::wire::{SocketEnd, note, tally};
 
+use crate::audit;
 use crate::globals::{self, DropReason};
 use crate::kread::{Sk, Skb, Tcp, write_mapped};
 use crate::maps::{self, Mark};
@@ -105,6 +106,9 @@ fn answered_with_reset(sk: *const c_void, skb: *const c_void) -> i32 {
     if let Some(sk) = listener
         && !matches!(sk.state(), 0 | s::LISTEN)
     {
+        if !globals::has_reset_reason() && matches!(sk.state(), s::TIME_WAIT | s::NEW_SYN_RECV) {
+            audit::reset_without_socket(&skb);
+        }
         return 0;
     }
     if globals::outside(|| skb.netns()) {
@@ -117,6 +121,9 @@ fn answered_with_reset(sk: *const c_void, skb: *const c_void) -> i32 {
     let Ok(mut segment) = segment(&skb) else { return 0 };
     if segment.flags & TH_RST != 0 {
         return 0;
+    }
+    if !listening && !globals::has_reset_reason() {
+        audit::reset_without_socket(&skb);
     }
     // The kernel's own condition for a full queue (`sk_acceptq_is_full`).
     let full = listener.is_some_and(|sk| sk.state() == s::LISTEN && sk.backlog() > sk.backlog_limit());

@@ -104,6 +104,7 @@ members! {
     total_retrans: "tcp_sock"."total_retrans",
     net_inum: "net"."ns.inum",
     net_cookie: "net"."net_cookie",
+    task_pid: "task_struct"."pid",
     task_tgid: "task_struct"."tgid",
     task_flags: "task_struct"."flags",
     task_exit_code: "task_struct"."exit_code",

@@ -6,6 +6,7 @@ use tracer_ebpf::config::flag as config_flag;
 use tracer_ebpf::tcp_state as s;
 use tracer_ebpf::wire::{ResetSent, kind, phase};
 
+use crate::audit;
 use crate::emit;
 use crate::ends::{count_silent, count_upstream, phase_of};
 use crate::globals;
@@ -61,6 +62,9 @@ pub fn tcp_receive_reset(ctx: BtfTracePointContext) -> i32 {
 /// Sees the RSTs of this host's sockets, after they were sent. Does not see those that netfilter sends.
 #[btf_tracepoint(function = "tcp_send_reset")]
 pub fn tcp_send_reset(ctx: BtfTracePointContext) -> i32 {
+    let reason = if globals::has_reset_reason() { ctx.arg::<u32>(2) } else { u32::MAX };
+    let is_answer = ctx.arg::<u64>(1) != 0;
+    audit::reset_sent(ctx.arg(0), ctx.arg(1), is_answer, reason);
     let Some(sk) = Sk::new(ctx.arg(0)) else { return 0 };
     let state = sk.state();
     // Of a TIME_WAIT or request socket only `sock_common` is there, and a listener is no connection.
@@ -83,8 +87,7 @@ pub fn tcp_send_reset(ctx: BtfTracePointContext) -> i32 {
             || maps::config() & config_flag::ALL_ENDS != 0;
     }
     if wanted {
-        let reason = if globals::has_reset_reason() { ctx.arg::<u32>(2) } else { u32::MAX };
-        queue_reset(&sk, dialled, reason, ctx.arg::<u64>(1) != 0);
+        queue_reset(&sk, dialled, reason, is_answer);
     }
     0
 }

@@ -11,7 +11,7 @@ use tracer_ebpf::wire::{Listener, Task, kind, outcome, phase};
 use crate::ends::{self, count_upstream};
 use crate::kread::{Sk, TaskRef};
 use crate::maps::{self, Mark, mark_flag, owner_flag};
-use crate::{emit, globals};
+use crate::{audit, emit, globals};
 
 /// `inet_sock_set_state(sk, oldstate, newstate)`, in `tcp_set_state` and its kin (net/ipv4/af_inet.c);
 /// since Linux 4.16.
@@ -23,6 +23,9 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
     let old_state = ctx.arg::<i32>(1) as u8;
     let new_state = ctx.arg::<i32>(2) as u8;
     if !carries_news(old_state, new_state) {
+        if new_state == s::CLOSE {
+            audit::ended_late(ctx.arg(0), old_state);
+        }
         return 0;
     }
     let Some(sk) = Sk::new(ctx.arg(0)) else { return 0 };
@@ -45,10 +48,18 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
     match (old_state, new_state) {
         (s::CLOSE, s::SYN_SENT) => opened(&sk),
         (s::SYN_SENT, s::ESTABLISHED) => established(&sk),
-        (s::SYN_SENT, _) => ends::connect_failed(&sk, new_state),
+        (s::SYN_SENT, _) => {
+            audit::connect_ended(&sk);
+            ends::connect_failed(&sk, new_state);
+        }
         (_, s::LISTEN) => listener(&sk, true),
         (s::LISTEN, _) => listener(&sk, false),
-        _ => ends::ended(&sk, old_state, new_state),
+        _ => {
+            if new_state == s::CLOSE {
+                audit::torn_down(&sk);
+            }
+            ends::ended(&sk, old_state, new_state);
+        }
     }
     0
 }

@@ -5,6 +5,7 @@
 //! Sequence numbers are the kernel's (host byte order); ports are in host byte order; addresses are 16
 //! bytes in network order, IPv4 as `::ffff:a.b.c.d`, so that one socket has one spelling.
 
+mod audit;
 mod counters;
 pub mod dns;
 mod unix;
@@ -12,6 +13,7 @@ mod unix;
 #[cfg(feature = "bytes")]
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+pub use audit::*;
 pub use counters::*;
 pub use unix::*;
 

@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tracer_ebpf::wire::{AlikeKey, UpstreamCounters, UpstreamKey};
 
+use super::auditing::{Age, Auditing};
+use crate::audit::Report;
 use crate::enrich::container::Container;
 use crate::event::Process;
 use crate::kernel::cgroup::Cgroups;
@@ -26,6 +28,7 @@ pub struct Host {
     hooks: Vec<HookView>,
     groups: Vec<String>,
     kernel: Arc<Mutex<Kernel>>,
+    auditing: Auditing,
     seen: Mutex<Seen>,
 }
 
@@ -52,6 +55,7 @@ impl Host {
             reset_reasons,
             hooks,
             groups,
+            auditing: Auditing::new(Arc::clone(&kernel)),
             kernel,
             seen: Mutex::default(),
         }
@@ -77,6 +81,18 @@ impl Host {
     #[must_use]
     pub fn reset_reasons(&self) -> &BTreeMap<u32, String> {
         &self.reset_reasons
+    }
+
+    /// What the kernel counted against what was seen, as of a look that is not older than this.
+    #[must_use]
+    pub fn audit(&self, age: Age) -> Report {
+        self.auditing.look(age);
+        self.auditing.report()
+    }
+
+    /// Lets no namespace come and go without having been looked at, if that can be had.
+    pub fn look_at_namespaces(&self) {
+        self.auditing.look(Age::Second);
     }
 
     /// Ends of connections that the kernel could not queue so far.
@@ -132,6 +148,7 @@ impl Source for Arc<Host> {
             upstreams: counters.upstreams,
             tally: counters.tally,
             hz: self.hz,
+            audit: self.audit(Age::Second),
             recursion_misses: counters.programs.iter().map(|p| p.recursion_misses).sum(),
             programs: run
                 .map(|p| ProgramUse {

@@ -4,6 +4,7 @@
 //! spelling `output`'s.
 
 mod asking;
+mod auditing;
 mod core;
 mod host;
 
@@ -11,10 +12,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use asking::Asking;
+use auditing::Age;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::event::{DecodeError, Event};
 use crate::kernel::{self, Kernel, LoadError, Options, ProgramLog, Ring, RingError, clock};
+use crate::output::audit::AuditView;
 use crate::output::http::Health;
 use crate::output::hub::{Hub, Why};
 use crate::output::metrics::{Metrics, TableUse};
@@ -27,6 +30,8 @@ pub use host::Host;
 
 /// Between two looks at what has expired, and two signs of life.
 const TICK: Duration = Duration::from_secs(1);
+/// Between two looks at the kernel's own counters, if nobody scrapes.
+const AUDIT_TICKS: u64 = 10;
 /// Between two looks for upstreams that are idle.
 const SWEEP_TICKS: u64 = 20;
 /// Verdicts made at once before others get their turn: when many are due together, the readers' queues have to be
@@ -135,6 +140,15 @@ impl Agent {
         }
     }
 
+    /// Says what the kernel counted itself against what was seen, whenever somebody asks.
+    pub fn audit(&self) -> impl Fn() -> AuditView + Clone + Send + Sync + 'static {
+        let host = Arc::clone(&self.host);
+        move || {
+            let origin = Origin { host: host.name().to_owned(), clock_offset_ns: clock::wall_offset_ns() };
+            AuditView::new(host.audit(Age::Now), &origin, |netns| Names::scope(&*host, netns))
+        }
+    }
+
     /// Works until it is dropped.
     ///
     /// # Errors
@@ -238,6 +252,9 @@ impl Agent {
         self.ticks += 1;
         if self.ticks.is_multiple_of(SWEEP_TICKS) {
             self.metrics.sweep(clock::monotonic_ns());
+        }
+        if self.ticks.is_multiple_of(AUDIT_TICKS) {
+            self.host.look_at_namespaces();
         }
         self.input(Input::Tick { now_ns: clock::monotonic_ns(), clock_offset_ns: clock::wall_offset_ns() });
         for fill in self.core.fills() {

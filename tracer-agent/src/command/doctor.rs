@@ -1,14 +1,22 @@
-//! `rstrace doctor`: what this host supports, what is missing, and what is lost without it.
+//! `rstrace doctor`: what this host supports, what is missing, and what is lost without it; and what a running agent
+//! says of what it saw.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::path::Path;
+use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::cli::DoctorArgs;
 use crate::kernel::privileges::{Held, NEEDS, Need};
 use crate::kernel::{Group, Groups, HookStatus, Kernel, LOCKED_DOWN, Options, Support};
+use crate::output::audit::AuditView;
+use crate::output::socket::Client;
 use crate::output::text::printable;
+
+/// An agent answers at once, or is stuck.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What there is to say.
 #[derive(Serialize)]
@@ -18,6 +26,7 @@ struct Report {
     /// Whether it runs under `lockdown=confidentiality`.
     is_confidential: bool,
     capabilities: Vec<CapabilityReport>,
+    audit: Audit,
     /// Not there where nothing can be loaded.
     #[serde(flatten)]
     loaded: Option<Loaded>,
@@ -31,6 +40,17 @@ struct CapabilityReport {
     held: &'static str,
     required: bool,
     wanted_for: &'static str,
+}
+
+/// What a running agent says of itself.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Audit {
+    Agent(Box<AuditView>),
+    /// Why there is none.
+    None {
+        why: String,
+    },
 }
 
 /// What came of loading everything.
@@ -66,12 +86,13 @@ struct HookReport {
 }
 
 /// Loads everything once, says how that went, and lets it go. What it may and may not do is said in either case.
-pub(super) fn run(args: &DoctorArgs) -> anyhow::Result<()> {
+pub(super) async fn run(args: &DoctorArgs) -> anyhow::Result<()> {
     // Asked before anything is loaded, as an agent that starts finds it.
     let Support { kernel, btf, is_confidential, .. } = Support::probe();
     let capabilities = NEEDS.iter().map(capability).collect();
     let btf = btf.display().to_string();
-    let mut report = Report { kernel, btf, is_confidential, capabilities, loaded: None };
+    let audit = audit(&args.socket).await;
+    let mut report = Report { kernel, btf, is_confidential, capabilities, audit, loaded: None };
     let tried = Kernel::load(&Options { groups: Groups::all(), ..Options::default() });
     let tried = tried.map(|(kernel, _ring, found)| report.loaded = Some(loaded(&kernel, found.sockets)));
     let text = if args.json { format!("{}\n", serde_json::to_string(&report)?) } else { human(&report) };
@@ -80,6 +101,16 @@ pub(super) fn run(args: &DoctorArgs) -> anyhow::Result<()> {
         done => done?,
     }
     Ok(tried?)
+}
+
+/// Whatever keeps the agent from answering is said, and is no failure of this command.
+async fn audit(socket: &Path) -> Audit {
+    let asked = async { Client::connect(socket).await?.audit().await };
+    match tokio::time::timeout(PATIENCE, asked).await {
+        Ok(Ok(audit)) => Audit::Agent(Box::new(audit)),
+        Ok(Err(error)) => Audit::None { why: error.to_string() },
+        Err(_) => Audit::None { why: format!("the agent does not answer within {} s", PATIENCE.as_secs()) },
+    }
 }
 
 fn capability(need: &Need) -> CapabilityReport {
@@ -141,6 +172,12 @@ fn human(report: &Report) -> String {
     if let Some(loaded) = &report.loaded {
         describe(&mut text, loaded);
     }
+    let _ = match &report.audit {
+        Audit::Agent(audit) => write!(text, "\n{}", audit.words()),
+        Audit::None { why } => {
+            writeln!(text, "\naudit    {}: nothing to hold the kernel's own counters against", printable(why))
+        }
+    };
     text
 }
 

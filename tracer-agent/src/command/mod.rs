@@ -50,7 +50,7 @@ async fn dispatch(cli: &Cli) -> anyhow::Result<()> {
         Command::Record(args) => record::run(args, &cli.global).await,
         Command::Replay(args) => replay::run(args).await,
         Command::Explain(args) => explain::run(args),
-        Command::Doctor(args) => doctor::run(args),
+        Command::Doctor(args) => doctor::run(args).await,
         Command::Demo(_) => demo::command(&cli.global).await,
         Command::DemoPart(args) => demo::play(args.part),
     }

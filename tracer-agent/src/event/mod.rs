@@ -10,6 +10,7 @@ mod connect_error;
 mod decode;
 mod dns;
 pub mod errno;
+mod mib;
 mod target;
 mod task;
 mod unix;
@@ -24,6 +25,7 @@ pub use tracer_ebpf::LONGEST_GOODBYE;
 
 pub use decode::{DecodeError, decode};
 pub use dns::{DnsAnswer, DnsQuery, QueryType, Reply};
+pub use mib::{Counter, Mib, Sight};
 pub use target::Target;
 pub use task::{Exit, Process, ProcessId};
 pub use unix::{UnixConnection, UnixEnd, UnixHow, UnixServer};

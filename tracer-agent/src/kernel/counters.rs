@@ -163,6 +163,12 @@ impl Kernel {
         (0..tally::COUNT).map(|index| Ok(map.get(&index, 0).map_err(failed)?.iter().sum())).collect()
     }
 
+    /// Runs of these programs that the kernel skipped.
+    pub(super) fn skipped(&self, programs: &[&str]) -> u64 {
+        let runs = self.program_runs();
+        runs.iter().filter(|run| programs.contains(&run.name)).map(|run| run.recursion_misses).sum()
+    }
+
     fn program_runs(&self) -> Vec<ProgramRun> {
         let names = self.hooks.iter().flat_map(|status| {
             let way = status.attached;

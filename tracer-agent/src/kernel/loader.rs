@@ -13,6 +13,7 @@ use super::attach::Loaded;
 use super::counters::CountersError;
 use super::groups::{Group, Groups};
 use super::hooks::{HOOKS, Hook, HookStatus, needs, ways};
+use super::namespaces::NamespacesError;
 use super::offsets::{Layout, OffsetsError};
 use super::program_log::ProgramLog;
 use super::ring::Ring;
@@ -76,6 +77,8 @@ pub enum LoadError {
     Snapshot(#[from] SnapshotError),
     #[error(transparent)]
     Counters(#[from] CountersError),
+    #[error(transparent)]
+    Namespaces(#[from] NamespacesError),
     #[error("cannot read the log of the programs: {0}")]
     ProgramLog(std::io::Error),
     #[error("cannot watch the ring buffer: {0}")]
@@ -127,6 +130,7 @@ impl Kernel {
             hz: clock::jiffies_per_second(),
         };
         kernel.make_other_upstream()?;
+        super::namespaces::load(&mut kernel.ebpf, &btf)?;
         let existing = kernel.attach_all(&btf)?;
         drop(btf);
         memory::give_back();
@@ -176,7 +180,7 @@ impl Kernel {
         Ok(existing)
     }
 
-    fn is_attached(&self, name: &str) -> bool {
+    pub(super) fn is_attached(&self, name: &str) -> bool {
         self.hooks.iter().any(|status| status.hook.name == name && status.attached.is_some())
     }
 
@@ -254,6 +258,7 @@ fn load_object(layout: &Layout, options: &Options, btf: &Btf) -> Result<Ebpf, Lo
     let has_reason = u32::from(layout.has_reset_reason());
     let hz = clock::jiffies_per_second();
     let debug = u32::from(options.debug_programs);
+    let abort_reasons = layout.abort_reasons();
     let groups = options.groups.bits();
     let unix_sockets = if options.groups.has(Group::Unix) { limit::UNIX_SOCKETS } else { 1 };
     let mut loader = EbpfLoader::new();
@@ -263,6 +268,7 @@ fn load_object(layout: &Layout, options: &Options, btf: &Btf) -> Result<Ebpf, Lo
     loader.override_global("HAS_RESET_REASON", &has_reason, true);
     loader.override_global("HZ", &hz, true);
     loader.override_global("DROP_REASONS", layout.drop_reasons.as_slice(), true);
+    loader.override_global("ABORT_REASONS", abort_reasons.as_slice(), true);
     loader.override_global("GROUPS", &groups, true);
     loader.override_global("SYSCALLS", &SYSCALLS, true);
     // A map that no program uses is made all the same.

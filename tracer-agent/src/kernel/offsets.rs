@@ -84,6 +84,16 @@ impl Layout {
     pub fn has_reset_reason(&self) -> bool {
         self.tracepoints.get("tcp_send_reset").is_some_and(|args| *args >= 3)
     }
+
+    /// Numbers of the reset reasons that go with TCPAbortOnLinger and TCPAbortOnMemory, in this order; `MISSING` where
+    /// the kernel does not tell them apart.
+    #[must_use]
+    pub fn abort_reasons(&self) -> [u32; 2] {
+        ["TCP_ABORT_ON_LINGER", "TCP_ABORT_ON_MEMORY"].map(|wanted| {
+            let found = self.reset_reasons.iter().find(|(_, name)| *name == wanted);
+            found.map_or(MISSING, |(number, _)| *number)
+        })
+    }
 }
 
 fn look_up(btf: &Btf<'_>, member: &Member, missing: &mut Vec<&'static str>) -> Result<u32, OffsetsError> {

@@ -4,6 +4,7 @@
 //! Sits at the right edge of the data path and knows nothing of the kernel: what it needs from there comes in
 //! through the traits [`Names`] and [`metrics::Source`]. It judges nothing.
 
+pub mod audit;
 pub mod filter;
 #[cfg(test)]
 mod fixture;

@@ -168,7 +168,7 @@ impl Printer {
             (_, Line::Verdict(view)) => self.item(&Item::Verdict((*view).into())).await,
             (_, Line::Omitted(omitted)) => self.item(&Item::Omitted(omitted)).await,
             // The client has made an error of it.
-            (_, Line::Error(_)) => Ok(()),
+            (_, Line::Audit(_) | Line::Error(_)) => Ok(()),
         }
     }
 }

@@ -7,6 +7,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::audit::AuditView;
 use super::text::printable_json;
 use crate::enrich::container::Container;
 use crate::event::{Process, Role, Target};
@@ -40,6 +41,7 @@ pub enum Kind {
     Ready,
     Verdict,
     Omitted,
+    Audit,
     Error,
 }
 
@@ -165,6 +167,7 @@ pub enum Line {
     Ready(Ready),
     Verdict(Box<VerdictView>),
     Omitted(Omitted),
+    Audit(Box<AuditView>),
     Error(Refusal),
 }
 
@@ -306,18 +309,19 @@ impl Line {
             Kind::Ready => Self::Ready(serde_json::from_str(line)?),
             Kind::Verdict => Self::Verdict(serde_json::from_str(line)?),
             Kind::Omitted => Self::Omitted(serde_json::from_str(line)?),
+            Kind::Audit => Self::Audit(serde_json::from_str(line)?),
             Kind::Error => Self::Error(serde_json::from_str(line)?),
         })
     }
 }
 
-fn json_line<T: Serialize>(value: &T) -> String {
+pub(super) fn json_line<T: Serialize>(value: &T) -> String {
     // Only a map with keys that are no strings, or a failing Serialize, could fail here: neither exists.
     printable_json(serde_json::to_string(value).unwrap_or_default())
 }
 
 /// Wall time of a kernel event. Every sum of the two lies within what a timestamp can say.
-fn wall_time(ktime_ns: u64, clock_offset_ns: i64) -> Timestamp {
+pub(super) fn wall_time(ktime_ns: u64, clock_offset_ns: i64) -> Timestamp {
     Timestamp::from_nanosecond(i128::from(ktime_ns) + i128::from(clock_offset_ns))
         .unwrap_or(Timestamp::UNIX_EPOCH)
 }
@@ -328,7 +332,7 @@ fn to_the_microsecond(milliseconds: f64) -> f64 {
 }
 
 /// RFC 3339 in UTC with all nine digits, so that lines sort as text.
-mod nanoseconds {
+pub(super) mod nanoseconds {
     use jiff::Timestamp;
     use serde::{Deserialize as _, Deserializer, Serializer, de};
 

@@ -3,7 +3,7 @@
 use core::ffi::c_void;
 use core::ptr;
 
-use super::{Raw, load, net_cookie, net_inum};
+use super::{NetRef, Raw, load};
 use crate::globals::offset;
 
 /// `struct sk_buff`.
@@ -21,24 +21,25 @@ impl Skb {
         load!(self.0, skb_head as Raw).wrapping_add(usize::from(load!(self.0, skb_network_header as u16)))
     }
 
+    /// Inode number of [`Skb::net`].
     #[inline(always)]
     pub fn netns(&self) -> u32 {
-        net_inum(self.net())
+        self.net().inum()
     }
 
     #[inline(always)]
     pub fn netns_cookie(&self) -> u64 {
-        net_cookie(self.net())
+        self.net().cookie()
     }
 
-    /// Of the device that it came in by or leaves by; of its socket where it has not got that far; else null.
+    /// Of the device that it came in by or leaves by; of its socket where it has not got that far.
     #[inline(always)]
-    fn net(&self) -> Raw {
+    pub fn net(&self) -> NetRef {
         let device = load!(self.0, skb_dev as Raw);
         if !device.is_null() {
-            return load!(device, dev_net as Raw);
+            return NetRef(load!(device, dev_net as Raw));
         }
         let sk = load!(self.0, skb_sk as Raw);
-        if sk.is_null() { ptr::null() } else { load!(sk, skc_net as Raw) }
+        NetRef(if sk.is_null() { ptr::null() } else { load!(sk, skc_net as Raw) })
     }
 }

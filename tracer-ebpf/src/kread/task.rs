@@ -6,7 +6,7 @@ use core::ptr;
 use tracer_ebpf::config::MISSING;
 use tracer_ebpf::wire::Task;
 
-use super::{Raw, load, net_inum};
+use super::{NetRef, Raw, load};
 use crate::globals::offset;
 
 /// `PF_EXITING` of include/linux/sched.h.
@@ -54,14 +54,23 @@ impl TaskRef {
         load!(signal, signal_live as u32)
     }
 
+    /// Its number as a thread.
+    #[inline(always)]
+    pub fn tid(&self) -> u32 {
+        load!(self.0, task_pid as u32)
+    }
+
+    /// Inode number of [`TaskRef::net`]; 0 for none.
     #[inline(always)]
     pub fn netns(&self) -> u32 {
+        self.net().map_or(0, |net| net.inum())
+    }
+
+    /// A dying task gives it up; its sockets say where they were.
+    #[inline(always)]
+    pub fn net(&self) -> Option<NetRef> {
         let nsproxy = load!(self.0, task_nsproxy as Raw);
-        if nsproxy.is_null() {
-            // A dying task gives it up; its sockets say where they were.
-            return 0;
-        }
-        net_inum(load!(nsproxy, nsproxy_net_ns as Raw))
+        if nsproxy.is_null() { None } else { Some(NetRef(load!(nsproxy, nsproxy_net_ns as Raw))) }
     }
 
     /// Address of the array of its open files, and how many there may be.

@@ -107,5 +107,7 @@ pub mod tally {
     pub const UPSTREAM_OVERFLOW: u32 = NO_SOCKET_RESETS + 1;
     /// Socket storage that could not be allocated.
     pub const STORAGE_FAILED: u32 = UPSTREAM_OVERFLOW + 1;
-    pub const COUNT: u32 = STORAGE_FAILED + 1;
+    /// Events and threads in network namespaces that found no place in `NAMESPACES`.
+    pub const NAMESPACE_OVERFLOW: u32 = STORAGE_FAILED + 1;
+    pub const COUNT: u32 = NAMESPACE_OVERFLOW + 1;
 }

@@ -9,7 +9,7 @@ use tracer_ebpf::wire::{UpstreamCounters, UpstreamKey, kind, tally};
 use super::definitions::Name;
 use super::families::Families;
 use super::labels::OTHER;
-use super::{Counted, KernelSnapshot, ProcessUse, State, expiry};
+use super::{Counted, KernelSnapshot, ProcessUse, State, audited, expiry};
 use crate::event::unmapped;
 use crate::table;
 
@@ -42,6 +42,7 @@ pub fn collect(counted: &Counted) -> Families {
             families.upstreams.add(OTHER.to_owned(), scope.clone(), counters, None);
         }
         families.add(Name::UpstreamsExpired, &[], number(upstreams.expired));
+        audited::add(&mut families, &snapshot, |netns| counted.labels.scope(&source.scope(netns)));
         for (key, counters) in &snapshot.upstreams {
             let answered = expiry::has_answered(counters);
             let (upstream, scope) = named(counted, key, answered, |netns| source.scope(netns));

@@ -4,6 +4,7 @@
 //! [`definitions::DEFINITIONS`]. Nothing is judged here, and every open label is capped.
 
 mod alike;
+mod audited;
 mod collector;
 pub mod definitions;
 mod expiry;
@@ -22,6 +23,7 @@ use tracer_ebpf::wire::{AlikeKey, UpstreamCounters, UpstreamKey};
 
 use super::view::HookView;
 use super::{Sink, VerdictView};
+use crate::audit;
 use crate::event::{Event, Process, Role};
 use crate::verdict::{Cause, Impact, Verdict, signal_name};
 use alike::Alike;
@@ -37,6 +39,8 @@ pub struct KernelSnapshot {
     pub tally: Vec<u64>,
     /// Jiffies in a second.
     pub hz: u32,
+    /// What the kernel counted itself against what was seen.
+    pub audit: audit::Report,
     /// Runs of programs that the kernel skipped.
     pub recursion_misses: u64,
     /// Empty unless the kernel keeps such statistics (`kernel.bpf_stats_enabled`).

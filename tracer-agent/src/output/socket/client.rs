@@ -7,6 +7,7 @@ use tokio::io::{AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
 
 use super::{MAX_LINE, Read, Request, read_line};
+use crate::output::audit::AuditView;
 use crate::output::filter::Filter;
 use crate::output::text::printable;
 use crate::output::view::Line;
@@ -60,8 +61,27 @@ impl Client {
     /// # Errors
     /// If the agent has gone.
     pub async fn watch(&mut self, filter: Filter, with: Vec<String>) -> Result<(), ClientError> {
-        let mut request = serde_json::to_string(&Request::watch(filter, with))
-            .map_err(|error| ClientError::Unreadable(error.to_string()))?;
+        self.ask(&Request::watch(filter, with)).await
+    }
+
+    /// Asks what the kernel counted itself, against what the agent saw of it.
+    ///
+    /// # Errors
+    /// If the agent has gone, or speaks another version.
+    pub async fn audit(mut self) -> Result<AuditView, ClientError> {
+        self.ask(&Request::audit()).await?;
+        match self.next_line().await? {
+            Some((Line::Audit(audit), _)) => Ok(*audit),
+            Some((_, text)) => {
+                Err(ClientError::Unreadable(printable(text.trim()).chars().take(80).collect()))
+            }
+            None => Err(ClientError::Ended),
+        }
+    }
+
+    async fn ask(&mut self, request: &Request) -> Result<(), ClientError> {
+        let mut request =
+            serde_json::to_string(request).map_err(|error| ClientError::Unreadable(error.to_string()))?;
         request.push('\n');
         self.stream.write_all(request.as_bytes()).await.map_err(ClientError::Broken)
     }

@@ -1,7 +1,7 @@
 //! The unix socket of the agent: what is said on it, and by whom.
 //!
 //! The client sends one line, `{"schema":1,"want":"watch","filter":{…},"with":[…]}`, and reads lines of JSON until it has
-//! enough: `ready` first, then verdicts, or a single `error`. Whoever may open the socket may see everything:
+//! enough: `ready` first, then verdicts, or a single `error`. With `"want":"audit"` one line comes. Whoever may open the socket may see everything:
 //! it belongs to its owner alone (0600).
 
 mod client;
@@ -42,11 +42,16 @@ struct Request {
 #[serde(rename_all = "lowercase")]
 enum Want {
     Watch,
+    Audit,
 }
 
 impl Request {
     fn watch(filter: Filter, with: Vec<String>) -> Self {
         Self { schema: SCHEMA, want: Want::Watch, filter, with }
+    }
+
+    fn audit() -> Self {
+        Self { schema: SCHEMA, want: Want::Audit, filter: Filter::default(), with: Vec::new() }
     }
 }
 

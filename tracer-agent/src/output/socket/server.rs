@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 
 use super::place::{BindError, Place};
 use super::{MAX_REQUEST, Read, Request, Want, read_line};
+use crate::output::audit::AuditView;
 use crate::output::hub::{Hub, Item, MAX_READERS};
 use crate::output::view::{Ready, Refusal, SCHEMA};
 
@@ -29,6 +30,14 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Server {
     listener: UnixListener,
     place: Place,
+}
+
+/// What clients are answered with.
+#[derive(Clone)]
+struct Answers {
+    hub: Hub,
+    ready: Arc<dyn Fn() -> Ready + Send + Sync>,
+    audit: Arc<dyn Fn() -> AuditView + Send + Sync>,
 }
 
 // === impl Server ===
@@ -53,15 +62,20 @@ impl Server {
 
     /// Answers clients for as long as it is polled; dropping the future ends all of them. `ready` makes the
     /// first line of a stream, so it is to be called only when every hook is attached.
-    pub async fn serve(self, hub: Hub, ready: impl Fn() -> Ready + Send + Sync + 'static) {
-        let ready: Arc<dyn Fn() -> Ready + Send + Sync> = Arc::new(ready);
+    pub async fn serve(
+        self,
+        hub: Hub,
+        ready: impl Fn() -> Ready + Send + Sync + 'static,
+        audit: impl Fn() -> AuditView + Send + Sync + 'static,
+    ) {
+        let answers = Answers { hub, ready: Arc::new(ready), audit: Arc::new(audit) };
         let mut connections = JoinSet::new();
         loop {
             // Reaps those that ended, so that the set is as large as what is connected.
             while connections.try_join_next().is_some() {}
             match self.listener.accept().await {
                 Ok((stream, _)) if connections.len() < MAX_CONNECTIONS => {
-                    connections.spawn(converse(stream, hub.clone(), Arc::clone(&ready)));
+                    connections.spawn(converse(stream, answers.clone()));
                 }
                 Ok(_) => tracing::warn!("{MAX_CONNECTIONS} clients on the socket, the next one is refused"),
                 Err(error) => {
@@ -80,7 +94,7 @@ impl fmt::Debug for Server {
 }
 
 /// One client, from its request until either side has enough.
-async fn converse(stream: UnixStream, hub: Hub, ready: Arc<dyn Fn() -> Ready + Send + Sync>) {
+async fn converse(stream: UnixStream, answers: Answers) {
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
     let request = match tokio::time::timeout(REQUEST_TIME, read_line(&mut reader, MAX_REQUEST)).await {
@@ -89,6 +103,12 @@ async fn converse(stream: UnixStream, hub: Hub, ready: Arc<dyn Fn() -> Ready + S
         // It has left, or says nothing: there is nobody to answer.
         Ok(Ok(Read::Ended) | Err(_)) | Err(_) => return,
     };
+    let Answers { hub, ready, audit } = answers;
+    if matches!(request, Ok(Request { want: Want::Audit, .. })) {
+        // Whoever has left needs no answer.
+        let _ = send(&mut writer, audit().to_json()).await;
+        return;
+    }
     let subscription = request.and_then(|request| {
         has_groups(&ready(), &request.with)?;
         hub.subscribe("socket", request.filter, QUEUE).map_err(|error| error.to_string())
@@ -129,7 +149,7 @@ async fn refuse(reader: BufReader<OwnedReadHalf>, mut writer: OwnedWriteHalf, wh
 fn understand(line: &[u8]) -> Result<Request, String> {
     let request: Request =
         serde_json::from_slice(line).map_err(|error| format!("the request cannot be read: {error}"))?;
-    let Request { schema, want: Want::Watch, .. } = &request;
+    let Request { schema, .. } = &request;
     if *schema != SCHEMA {
         return Err(format!(
             "the request has schema {schema}, this agent speaks {SCHEMA}: use the same version"

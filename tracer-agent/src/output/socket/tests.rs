@@ -6,6 +6,8 @@ use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::audit::Report;
+use crate::output::audit::AuditView;
 use crate::output::fixture;
 use crate::output::hub::Hub;
 use crate::output::view::{Line, Ready};
@@ -24,7 +26,9 @@ fn start() -> Agent {
     let server = Server::bind(&path).unwrap();
     let hub = Hub::default();
     let ready = || Ready::new(0, &fixture::origin(), Vec::new(), vec!["unix".to_owned()]);
-    let task = tokio::spawn(server.serve(hub.clone(), ready));
+    let audit =
+        || AuditView::new(Report { unread: 3, ..Report::default() }, &fixture::origin(), |_| String::new());
+    let task = tokio::spawn(server.serve(hub.clone(), ready, audit));
     Agent { hub, path, task, _directory: directory }
 }
 
@@ -50,6 +54,15 @@ impl Agent {
         stream.read_to_string(&mut text).await.unwrap();
         text
     }
+}
+
+#[tokio::test]
+async fn whoever_asks_for_the_audit_gets_one_line() {
+    let agent = start();
+    let audit = Client::connect(&agent.path).await.unwrap().audit().await.unwrap();
+    assert_eq!(audit.unread, 3);
+    let answer = agent.answer(b"{\"schema\":1,\"want\":\"audit\"}\n").await;
+    assert_eq!(answer.lines().count(), 1, "{answer}");
 }
 
 #[tokio::test]
