@@ -7,6 +7,8 @@
 
 #![expect(clippy::print_stdout, reason = "the console is how the machine talks to the host")]
 
+#[path = "../vm/clock.rs"]
+mod clock;
 #[path = "../vm/dns.rs"]
 mod dns;
 #[path = "../vm/expect.rs"]

@@ -1,5 +1,5 @@
-//! The plan for a kernel that is supported: every fault once, connections older than the agent, and
-//! every way to see a FIN.
+//! The plan for a kernel that is supported: every fault once, connections older than the agent, every way to see a
+//! FIN, and steps of the clock.
 //!
 //! One `rstrace watch` sees all the faults; each has an upstream address of its own, by which its
 //! line is found, and in the end each address must have had exactly one line.
@@ -15,6 +15,7 @@ use rstrace_tests::process::run_within;
 use rstrace_tests::scenario::Scenario;
 use serde_json::{Value, json};
 
+use crate::clock;
 use crate::dns;
 use crate::expect;
 use crate::fault::{Cast, Fault, Older};
@@ -53,6 +54,7 @@ pub fn run(results: &mut Results) {
     all_faults(results, &mut address, &FAULTS);
     dns::run(results);
     fins::run(results, || address(V4));
+    clock::run(results, || address(V4));
 }
 
 /// An address of its own for each fault.
