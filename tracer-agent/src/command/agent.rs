@@ -21,8 +21,6 @@ pub(super) async fn run(args: &AgentArgs, global: &Global) -> anyhow::Result<()>
     // Whatever may be occupied is taken before anything is loaded.
     let server = Server::bind(&args.socket)?;
     let listener = http::bind(args.listen).await?;
-    // The start takes a while, and who ends it meanwhile wants the socket's file gone as well.
-    let stopped = told_to_stop().context("cannot wait for signals")?;
     let agent = Agent::start(&Options {
         vantage: None,
         groups: args.with.groups(),
@@ -39,7 +37,7 @@ pub(super) async fn run(args: &AgentArgs, global: &Global) -> anyhow::Result<()>
         done = web => done.context("the HTTP server stopped"),
         () = socket => Ok(()),
         done = live => done,
-        () = stopped => Ok(()),
+        done = told_to_stop() => done.context("cannot wait for signals"),
     }
 }
 

@@ -96,15 +96,14 @@ fn log_to_stderr(level: LogLevel, debug_programs: bool) {
     let _ = tracing::subscriber::set_global_default(subscriber.finish());
 }
 
-/// From its return on, ctrl-C and SIGTERM end nothing but what waits for the future, which completes on them.
-fn told_to_stop() -> std::io::Result<impl Future<Output = ()>> {
+/// Completes on ctrl-C or SIGTERM.
+async fn told_to_stop() -> std::io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    })
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
 }

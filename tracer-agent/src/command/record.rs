@@ -28,7 +28,6 @@ pub(super) async fn run(args: &RecordArgs, global: &Global) -> anyhow::Result<()
     let (recorder, mut written) =
         if args.file == Path::new("-") { Recorder::stdout()? } else { Recorder::file(&args.file)? };
     let options = Options { vantage, groups: args.with.groups(), debug_programs: global.debug_programs };
-    let stopped = told_to_stop().context("cannot wait for signals")?;
     let agent = Agent::start_recorded(&options, recorder)?;
     let filter = Filter { all: args.all, ..Filter::default() };
     let verdicts = agent.hub().subscribe("recording", filter, QUEUE)?;
@@ -38,7 +37,7 @@ pub(super) async fn run(args: &RecordArgs, global: &Global) -> anyhow::Result<()
         () = counted(verdicts, count.unwrap_or(u64::MAX)) => {}
         () = elapsed(args.duration) => {}
         error = written.failed() => return ended(error),
-        () = stopped => {}
+        done = told_to_stop() => done.context("cannot wait for signals")?,
     }
     finish(written).await
 }

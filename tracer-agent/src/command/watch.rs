@@ -52,13 +52,15 @@ pub(super) async fn run(args: &WatchArgs, global: &Global) -> anyhow::Result<()>
         }
         anyhow::Ok(())
     };
-    let told = told_to_stop().context("cannot wait for signals")?;
     let stopped = tokio::select! {
         done = work => {
             done?;
             false
         }
-        () = told => true,
+        done = told_to_stop() => {
+            done.context("cannot wait for signals")?;
+            true
+        }
         error = no_more_written(&mut written) => return record::ended(error),
     };
     if stopped {

@@ -112,11 +112,10 @@ pub(super) async fn command(global: &Global) -> Result<()> {
     let ready = agent.ready()();
     let hub = agent.hub();
     let mut printer = Printer::stdout(Format::stdout(false))?;
-    let stopped = told_to_stop().context("cannot wait for signals")?;
     let outcome = tokio::select! {
         done = agent.run() => return done.context("the agent stopped"),
         done = run(&ready, &hub, &mut printer) => done?,
-        () = stopped => return Ok(()),
+        done = told_to_stop() => return done.context("cannot wait for signals"),
         () = stdout_closed() => return Err(WriteError::Closed.into()),
     };
     printer.finish().await?;
