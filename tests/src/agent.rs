@@ -15,7 +15,8 @@ use crate::process::{Gathered, Guarded, Lines};
 use crate::scrape::Scrape;
 
 /// Loading runs the kernel's verifier once for each program; on an emulated CPU it takes seconds.
-const READY: Duration = Duration::from_secs(30);
+/// An emulated processor beside a compiler takes its time.
+const READY: Duration = Duration::from_secs(90);
 
 /// One JSON line and the wall clock at which it arrived.
 #[derive(Debug, Clone)]

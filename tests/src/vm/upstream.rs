@@ -9,7 +9,7 @@ use rstrace_tests::cgroup::MemoryCgroup;
 use rstrace_tests::process::{Guarded, Lines};
 
 /// The processor is emulated: what takes milliseconds elsewhere may take seconds here.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running server.
 #[derive(Debug)]

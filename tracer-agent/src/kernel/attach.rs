@@ -118,7 +118,7 @@ fn attach(program: &mut Program, way: &Attachment) -> Result<(), ProgramError> {
 }
 
 /// One line: the verifier's log is cut to its last words unless `RSTRACE_VERIFIER_LOG` asks for all of it.
-fn brief(error: &ProgramError) -> String {
+pub(super) fn brief(error: &ProgramError) -> String {
     if let ProgramError::LoadError { io_error, verifier_log } = error {
         let log = verifier_log.to_string();
         if std::env::var_os("RSTRACE_VERIFIER_LOG").is_some() {

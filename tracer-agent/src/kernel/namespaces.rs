@@ -45,13 +45,19 @@ pub enum NamespacesError {
     )]
     OtherBuild,
     #[error("iter/task: {0}")]
-    Program(#[from] ProgramError),
+    Program(String),
     #[error("iter/task: {0}")]
     Link(#[from] aya::programs::links::LinkError),
     #[error("reading iter/task: {0}")]
     Read(#[from] io::Error),
     #[error("cannot use the map {MAP}: {0}")]
     Map(#[from] MapError),
+}
+
+impl From<ProgramError> for NamespacesError {
+    fn from(error: ProgramError) -> Self {
+        Self::Program(super::attach::brief(&error))
+    }
 }
 
 type Words = [u64; NAMESPACE_WORDS];

@@ -41,7 +41,7 @@ pub enum SnapshotError {
     #[error("the BPF object has no program {PROGRAM}: the agent and the object are of different builds")]
     NoProgram,
     #[error("iter/task_file: {0}")]
-    Program(#[from] ProgramError),
+    Program(String),
     #[error("iter/task_file: {0}")]
     Link(#[from] aya::programs::links::LinkError),
     #[error("reading iter/task_file: {0}")]
@@ -50,6 +50,12 @@ pub enum SnapshotError {
     Asked(#[from] MapError),
     #[error("record of iter/task_file: {0}")]
     Decode(#[from] DecodeError),
+}
+
+impl From<ProgramError> for SnapshotError {
+    fn from(error: ProgramError) -> Self {
+        Self::Program(super::attach::brief(&error))
+    }
 }
 
 /// Runs it once over all files of all processes; returns those of the sockets that it reported that are `wanted`.

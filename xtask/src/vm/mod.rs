@@ -35,7 +35,7 @@ pub struct VmArgs {
 }
 
 impl VmArgs {
-    const DEADLINE_SECONDS: u64 = 300;
+    const DEADLINE_SECONDS: u64 = 600;
 }
 
 impl Default for VmArgs {
