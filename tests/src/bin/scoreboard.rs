@@ -14,7 +14,7 @@ use rstrace_tests::netns::require_root;
 use serde_json::json;
 
 /// On two cores the cases mostly wait; more at once only delay each other.
-const JOBS: usize = 6;
+const JOBS: usize = 3;
 
 fn main() -> ExitCode {
     match play() {
