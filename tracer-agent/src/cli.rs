@@ -4,6 +4,7 @@
 //! exit code 2 on wrong usage.
 
 mod explain;
+mod filter;
 mod recording;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -16,13 +17,13 @@ use clap::{Args, Parser, Subcommand};
 use jiff::SignedDuration;
 
 pub use explain::ExplainArgs;
+pub use filter::{FilterArgs, SpanError, When, now};
 pub use recording::{RecordArgs, ReplayArgs};
 
 use crate::kernel::Groups;
-use crate::output::filter::{Filter, GatewayFilter, UpstreamFilter};
+use crate::output::filter::GatewayFilter;
 use crate::output::printer::Limits;
-use crate::output::{http, socket};
-use crate::verdict::{By, Cause, Impact};
+use crate::output::{history, http, socket};
 
 const AFTER_HELP: &str =
     "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not permitted or unsupported kernel.";
@@ -98,6 +99,10 @@ pub struct AgentArgs {
     #[arg(long, value_name = "COMM|CGROUP|PORT")]
     pub gateway: Vec<GatewayFilter>,
 
+    /// How many of the last verdicts to keep in memory for whoever asks later; 0 for none
+    #[arg(long, value_name = "N", default_value_t = history::DEFAULT_CAPACITY)]
+    pub history: usize,
+
     #[command(flatten)]
     pub with: WithArgs,
 }
@@ -144,40 +149,6 @@ pub struct WatchArgs {
     // Last, since its heading stands above whatever follows.
     #[command(flatten)]
     pub filter: FilterArgs,
-}
-
-/// Which verdicts to show. Values of one kind are alternatives, kinds have to hold together.
-#[derive(Debug, Default, Args)]
-#[command(next_help_heading = "Which verdicts (lists with commas; a repeated option adds to its list)")]
-pub struct FilterArgs {
-    /// Also show what harmed nobody
-    #[arg(long)]
-    pub all: bool,
-
-    /// Only connections to this upstream: an address, address and port, network, unix:/path or
-    /// dns:name
-    #[arg(long, value_name = "ADDR[:PORT]|CIDR|unix:PATH|dns:NAME", value_delimiter = ',')]
-    pub upstream: Vec<UpstreamFilter>,
-
-    /// Only those that this side ended: upstream, gateway, client, firewall, network, operator, unknown
-    #[arg(long, value_name = "SIDE", value_delimiter = ',')]
-    pub by: Vec<By>,
-
-    /// Only those with this cause, such as oom_killed
-    #[arg(long, value_delimiter = ',')]
-    pub cause: Vec<Cause>,
-
-    /// Only those with this impact: connect_failed, request_lost, response_truncated, unknown, none
-    #[arg(long, value_delimiter = ',')]
-    pub impact: Vec<Impact>,
-
-    /// Only sockets of this network namespace: a file such as /run/netns/web, or its inode number
-    #[arg(long, value_name = "PATH|INUM")]
-    pub netns: Vec<Netns>,
-
-    /// Treat this process as a gateway, by its command, cgroup or listening port: show its own closes too
-    #[arg(long, value_name = "COMM|CGROUP|PORT")]
-    pub gateway: Vec<GatewayFilter>,
 }
 
 #[derive(Debug, Args)]
@@ -243,11 +214,15 @@ pub enum WordError {
     Duration,
     #[error("give a file such as /run/netns/web or /proc/812/ns/net, or an inode number such as 4026531840")]
     Netns,
+    #[error("give a time such as 15m (ago), 12:03, 2026-11-20T12:03 or 2026-11-20T12:03:07Z")]
+    When,
+    #[error("give the id of a container, or how it begins")]
+    Container,
     #[error("one of error, warn, info, debug, trace, off")]
     LogLevel,
 }
 
-// === impl WithArgs, WatchArgs, FilterArgs ===
+// === impl WithArgs, WatchArgs ===
 
 impl WithArgs {
     /// All that were asked for.
@@ -258,25 +233,13 @@ impl WithArgs {
 }
 
 impl WatchArgs {
+    /// When to stop; `until` is how long it is until the end of `--until`.
     #[must_use]
-    pub fn limits(&self) -> Limits {
-        Limits { count: self.count.map(NonZeroU64::get), duration: self.duration }
-    }
-}
-
-impl FilterArgs {
-    /// The filter that they mean; `netns` are the inode numbers of [`FilterArgs::netns`].
-    #[must_use]
-    pub fn filter(&self, netns: Vec<u32>) -> Filter {
-        Filter {
-            upstream: self.upstream.clone(),
-            by: self.by.clone(),
-            cause: self.cause.clone(),
-            impact: self.impact.clone(),
-            netns,
-            gateway: self.gateway.clone(),
-            all: self.all,
-        }
+    pub fn limits(&self, until: Option<SignedDuration>) -> Limits {
+        // What lies in the past has an end of its own.
+        let until = until.and_then(|until| Duration::try_from(until).ok()).filter(|until| !until.is_zero());
+        let duration = [self.duration, until].into_iter().flatten().min();
+        Limits { count: self.count.map(NonZeroU64::get), duration }
     }
 }
 

@@ -2,6 +2,8 @@ use clap::CommandFactory as _;
 use clap::error::ErrorKind;
 
 use super::*;
+use crate::output::filter::ProcessFilter;
+use crate::verdict::Cause;
 
 fn parse(line: &str) -> Result<Command, clap::Error> {
     Cli::try_parse_from(line.split(' ')).map(|cli| cli.command)
@@ -36,14 +38,19 @@ fn watch_takes_lists_and_repeated_options() {
     let args = watch(
         "rstrace watch --all --json --upstream 10.0.0.0/8,[::1]:80 --upstream 10.0.3.7 --by upstream \
          --cause oom_killed,no_listener --impact request_lost --netns 4026531840 --netns /run/netns/a \
-         --gateway nginx --count 3 --duration 1m30s",
+         --process php-fpm,4242 --container 3f2a --gateway nginx --count 3 --duration 1m30s --since 15m",
     );
     assert_eq!(args.filter.netns, [Netns::Inum(4_026_531_840), Netns::Path("/run/netns/a".into())]);
-    assert_eq!(args.limits(), Limits { count: Some(3), duration: Some(Duration::from_secs(90)) });
+    let minute = Some(SignedDuration::from_mins(1));
+    assert_eq!(args.limits(None), Limits { count: Some(3), duration: Some(Duration::from_secs(90)) });
+    assert_eq!(args.limits(minute), Limits { count: Some(3), duration: Some(Duration::from_secs(60)) });
     let filter = args.filter.filter(vec![1, 2]);
     assert_eq!(filter.upstream.len(), 3);
     assert_eq!(filter.cause, [Cause::OomKilled, Cause::NoListener]);
     assert_eq!(filter.netns, [1, 2]);
+    assert_eq!(filter.process, [ProcessFilter::Comm("php-fpm".to_owned()), ProcessFilter::Pid(4242)]);
+    assert_eq!(filter.container, ["3f2a"]);
+    assert_eq!(args.filter.since, Some(When::Ago(Duration::from_mins(15))));
     assert!(filter.all && args.json);
 }
 
@@ -78,6 +85,11 @@ fn wrong_usage_ends_with_2_and_says_what_is_right() {
         ("rstrace watch --duration 10", "such as 30s"),
         ("rstrace watch --duration -10s", "such as 30s"),
         ("rstrace watch --duration 0s", "such as 30s"),
+        ("rstrace watch --since yesterday", "such as 15m (ago), 12:03"),
+        ("rstrace watch --process a-name-longer-than-15", "15 bytes"),
+        ("rstrace watch --process 0", "its pid (4242)"),
+        ("rstrace watch --container /x", "how it begins"),
+        ("rstrace agent --history many", "--history"),
         ("rstrace watch --gateway a-name-longer-than-15", "15 bytes"),
         ("rstrace agent --listen localhost", "such as 127.0.0.1:19435"),
         ("rstrace agent --listen :70000", "such as 127.0.0.1:19435"),

@@ -265,6 +265,13 @@ impl Agent {
             };
             self.metrics.set_table(fill.table, table_use);
         }
+        let extent = self.hub.extent();
+        let history = TableUse {
+            entries: extent.kept as u64,
+            capacity: extent.capacity as u64,
+            evicted: extent.forgotten,
+        };
+        self.metrics.set_table("history", history);
     }
 }
 

@@ -26,6 +26,7 @@ pub(super) async fn run(args: &AgentArgs, global: &Global) -> anyhow::Result<()>
         groups: args.with.groups(),
         debug_programs: global.debug_programs,
     })?;
+    agent.hub().remember(args.history);
     let (metrics, health) = (agent.metrics(), agent.health());
     let ready = agent.ready();
     let live = live(args, &agent)?;

@@ -7,6 +7,7 @@ mod explain;
 mod netns;
 mod record;
 mod replay;
+mod selection;
 mod watch;
 
 use std::io::IsTerminal as _;

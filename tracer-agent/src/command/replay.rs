@@ -8,19 +8,18 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 
-use super::netns::inum;
 use super::say;
+use super::selection::selection;
 use crate::cli::ReplayArgs;
-use crate::output::filter::Filter;
 use crate::output::hub::Item;
 use crate::output::printer::{Format, Printer};
+use crate::output::selection::Selection;
 use crate::output::text::printable;
 use crate::recording::Replay;
 
 /// Prints the verdicts of a file.
 pub(super) async fn run(args: &ReplayArgs) -> anyhow::Result<()> {
-    let netns = args.filter.netns.iter().map(inum).collect::<Result<_, _>>()?;
-    let filter = args.filter.filter(netns);
+    let (selection, _) = selection(&args.filter)?;
     let name = args.file.display().to_string();
     let input: Box<dyn BufRead> = if args.file == Path::new("-") {
         Box::new(io::stdin().lock())
@@ -30,7 +29,7 @@ pub(super) async fn run(args: &ReplayArgs) -> anyhow::Result<()> {
     };
     let mut replay = Replay::new(input, if name == "-" { "standard input" } else { &name })?;
     let mut printer = Printer::stdout(Format::stdout(args.json))?;
-    let shown = show(&mut replay, &filter, args.count, &mut printer).await;
+    let shown = show(&mut replay, &selection, args.count, &mut printer).await;
     // What was judged before an error is shown before it.
     printer.finish().await?;
     for remark in replay.remarks() {
@@ -41,7 +40,7 @@ pub(super) async fn run(args: &ReplayArgs) -> anyhow::Result<()> {
 
 async fn show(
     replay: &mut Replay<impl BufRead>,
-    filter: &Filter,
+    selection: &Selection,
     count: Option<NonZeroU64>,
     printer: &mut Printer,
 ) -> anyhow::Result<()> {
@@ -50,7 +49,7 @@ async fn show(
     while left > 0
         && let Some((verdict, view)) = replay.next_verdict()?
     {
-        if filter.shows(&verdict, &view) {
+        if selection.span.holds(view.time) && selection.filter.shows(&verdict, &view) {
             printer.item(&Item::Verdict(Arc::new(view))).await?;
             left -= 1;
         }

@@ -6,12 +6,13 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use super::netns::inum;
+use super::selection::selection;
 use super::{Usage, record, told_to_stop};
 use crate::agent::Agent;
 use crate::cli::{Global, WatchArgs};
 use crate::kernel::{Kernel, Options};
 use crate::output::filter::Filter;
-use crate::output::printer::{Feed, Format, Printer};
+use crate::output::printer::{Feed, Format, Limits, Printer};
 use crate::output::socket::{Client, ClientError};
 use crate::recording::{RecordError, Recorder, Written};
 
@@ -22,8 +23,9 @@ const LAST_LINES: Duration = Duration::from_millis(200);
 
 /// Prints until a limit is reached, the reader has gone, or it is told to stop.
 pub(super) async fn run(args: &WatchArgs, global: &Global) -> anyhow::Result<()> {
-    let netns = args.filter.netns.iter().map(inum).collect::<Result<_, _>>()?;
-    let filter = args.filter.filter(netns);
+    let (selection, now) = selection(&args.filter)?;
+    let until = selection.span.until.map(|until| until.duration_since(now.timestamp()));
+    let limits = args.limits(until);
     let vantage = args.vantage.as_ref().map(inum).transpose()?;
     if args.record.as_deref() == Some(Path::new("-")) {
         let why =
@@ -45,10 +47,15 @@ pub(super) async fn run(args: &WatchArgs, global: &Global) -> anyhow::Result<()>
         match running_agent(args).await? {
             Some(mut client) => {
                 let with = args.with.groups().iter().map(|group| group.name().to_owned()).collect();
-                client.watch(filter, with).await?;
-                printer.follow(Feed::Agent(client), args.limits()).await?;
+                if until.is_some_and(|until| !until.is_positive()) {
+                    client.ask_history(selection).await?;
+                } else {
+                    client.watch(selection, with).await?;
+                }
+                printer.follow(Feed::Agent(client), limits).await?;
             }
-            None => own(args, &options, filter, recorder, &mut printer).await?,
+            None if selection.span.since.is_some() => return Err(no_past(args)),
+            None => own(&options, selection.filter, limits, recorder, &mut printer).await?,
         }
         anyhow::Ok(())
     };
@@ -95,11 +102,21 @@ async fn running_agent(args: &WatchArgs) -> anyhow::Result<Option<Client>> {
     }
 }
 
+/// Only an agent that ran knows what was.
+fn no_past(args: &WatchArgs) -> anyhow::Error {
+    if args.vantage.is_some() || args.record.is_some() {
+        let why = "--since asks a running agent for its past, and --vantage and --record load the programs anew: \
+                   leave one of them out";
+        return Usage(why.to_owned()).into();
+    }
+    ClientError::NoAgent { path: args.socket.clone() }.into()
+}
+
 /// Loads the programs for this command alone.
 async fn own(
-    args: &WatchArgs,
     options: &Options,
     filter: Filter,
+    limits: Limits,
     recorder: Option<Recorder>,
     printer: &mut Printer,
 ) -> anyhow::Result<()> {
@@ -111,6 +128,6 @@ async fn own(
     let feed = Feed::Own(agent.started(), subscription);
     tokio::select! {
         done = agent.run() => done.context("the agent stopped"),
-        done = printer.follow(feed, args.limits()) => Ok(done?),
+        done = printer.follow(feed, limits) => Ok(done?),
     }
 }

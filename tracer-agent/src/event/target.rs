@@ -1,7 +1,8 @@
 //! What a process tried to reach.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{AddrParseError, SocketAddr};
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +30,19 @@ impl fmt::Display for Target {
             Self::Tcp(address) => address.fmt(f),
             Self::Unix(path) => write!(f, "{}{path}", Self::UNIX),
             Self::Dns(name) => write!(f, "{}{name}", Self::DNS),
+        }
+    }
+}
+
+impl FromStr for Target {
+    /// What is wrong with it as an address: everything else has its prefix.
+    type Err = AddrParseError;
+
+    fn from_str(text: &str) -> Result<Self, AddrParseError> {
+        match (text.strip_prefix(Self::UNIX), text.strip_prefix(Self::DNS)) {
+            (Some(path), _) if !path.is_empty() => Ok(Self::Unix(path.to_owned())),
+            (_, Some(name)) if !name.is_empty() => Ok(Self::Dns(name.to_owned())),
+            _ => text.parse().map(Self::Tcp),
         }
     }
 }

@@ -13,6 +13,9 @@ use super::VerdictView;
 use crate::event::{Process, Target};
 use crate::verdict::{By, Cause, Impact, Verdict};
 
+/// `TASK_COMM_LEN` of include/linux/sched.h, less the terminating zero.
+const COMM_BYTES: usize = 15;
+
 /// What has to hold of a verdict. Several values of one kind mean any of them; an empty kind means all.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -23,6 +26,12 @@ pub struct Filter {
     pub impact: Vec<Impact>,
     /// Inode numbers of network namespaces.
     pub netns: Vec<u32>,
+    /// The owner of the socket, or the culprit.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub process: Vec<ProcessFilter>,
+    /// The container of the owner: its whole id, or how it begins.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub container: Vec<String>,
     /// Processes that count as gateways besides those that the agent knows: their own closes are news too.
     pub gateway: Vec<GatewayFilter>,
     /// Also what harmed nobody.
@@ -44,6 +53,14 @@ pub struct Addresses {
     /// Leading bits of `address` that count.
     prefix: u8,
     port: Option<u16>,
+}
+
+/// Names a process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProcessFilter {
+    /// As `ps` shows it.
+    Comm(String),
+    Pid(u32),
 }
 
 /// Names a process as a gateway, by what is known of it.
@@ -70,6 +87,8 @@ pub enum FilterError {
         "a gateway is named by its command (nginx), its cgroup (/system.slice/nginx.service) or a port (8080)"
     )]
     Gateway,
+    #[error("a process is named by its command (php-fpm) or its pid (4242)")]
+    Process,
     #[error("`{0}` is longer than a command name, which the kernel cuts after 15 bytes")]
     LongComm(String),
 }
@@ -80,12 +99,37 @@ impl Filter {
     /// Whether a watcher with this filter sees that verdict.
     #[must_use]
     pub fn shows(&self, verdict: &Verdict, view: &VerdictView) -> bool {
-        (self.all || self.is_news(verdict, view))
-            && any_or_none(&self.by, |by| *by == verdict.by)
-            && any_or_none(&self.cause, |cause| *cause == verdict.cause)
-            && any_or_none(&self.impact, |impact| *impact == verdict.impact)
-            && any_or_none(&self.netns, |netns| *netns == verdict.netns)
-            && any_or_none(&self.upstream, |u| verdict.upstream.as_ref().is_some_and(|t| u.holds(t)))
+        (self.all || self.is_news(verdict, view)) && self.matches(view)
+    }
+
+    /// The same of a verdict that is news or that everybody wants.
+    #[must_use]
+    pub fn matches(&self, view: &VerdictView) -> bool {
+        any_or_none(&self.by, |by| *by == view.by)
+            && any_or_none(&self.cause, |cause| *cause == view.cause)
+            && any_or_none(&self.impact, |impact| *impact == view.impact)
+            && any_or_none(&self.netns, |netns| *netns == view.netns)
+            && any_or_none(&self.process, |process| process.names_one_of(view))
+            && any_or_none(&self.container, |container| view.is_of_container(container))
+            && (self.upstream.is_empty() || self.holds_upstream(view))
+    }
+
+    /// Whether [`Filter::matches`] is true of everything.
+    #[must_use]
+    pub fn takes_everything(&self) -> bool {
+        let Self { upstream, by, cause, impact, netns, process, container, gateway: _, all: _ } = self;
+        upstream.is_empty()
+            && by.is_empty()
+            && cause.is_empty()
+            && impact.is_empty()
+            && netns.is_empty()
+            && process.is_empty()
+            && container.is_empty()
+    }
+
+    fn holds_upstream(&self, view: &VerdictView) -> bool {
+        let upstream = view.upstream.as_deref().and_then(|text| text.parse::<Target>().ok());
+        upstream.is_some_and(|upstream| self.upstream.iter().any(|wanted| wanted.holds(&upstream)))
     }
 
     fn is_news(&self, verdict: &Verdict, view: &VerdictView) -> bool {
@@ -143,10 +187,9 @@ impl FromStr for UpstreamFilter {
     type Err = FilterError;
 
     fn from_str(text: &str) -> Result<Self, FilterError> {
-        match (text.strip_prefix(Target::UNIX), text.strip_prefix(Target::DNS)) {
-            (Some(path), _) if !path.is_empty() => Ok(Self::Exactly(Target::Unix(path.to_owned()))),
-            (_, Some(name)) if !name.is_empty() => Ok(Self::Exactly(Target::Dns(name.to_owned()))),
-            _ => text.parse().map(Self::Addresses),
+        match text.parse() {
+            Ok(target @ (Target::Unix(_) | Target::Dns(_))) => Ok(Self::Exactly(target)),
+            Ok(Target::Tcp(_)) | Err(_) => text.parse().map(Self::Addresses),
         }
     }
 }
@@ -210,6 +253,46 @@ fn masked(address: IpAddr, prefix: u8) -> IpAddr {
     }
 }
 
+// === impl ProcessFilter ===
+
+impl ProcessFilter {
+    fn names_one_of(&self, view: &VerdictView) -> bool {
+        let owner = view.owner.as_ref().map(|owner| (owner.pid, owner.comm.as_str()));
+        let culprit = view.culprit.as_ref().map(|culprit| (culprit.pid, culprit.comm.as_str()));
+        [owner, culprit].into_iter().flatten().any(|(pid, comm)| match self {
+            Self::Comm(wanted) => wanted == comm,
+            Self::Pid(wanted) => *wanted == pid,
+        })
+    }
+}
+
+impl FromStr for ProcessFilter {
+    type Err = FilterError;
+
+    fn from_str(text: &str) -> Result<Self, FilterError> {
+        if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+            return match text.parse() {
+                Ok(pid) if pid > 0 => Ok(Self::Pid(pid)),
+                _ => Err(FilterError::Process),
+            };
+        }
+        match text.len() {
+            0 => Err(FilterError::Process),
+            1..=COMM_BYTES => Ok(Self::Comm(text.to_owned())),
+            _ => Err(FilterError::LongComm(text.escape_debug().take(80).collect())),
+        }
+    }
+}
+
+impl fmt::Display for ProcessFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Comm(comm) => comm.fmt(f),
+            Self::Pid(pid) => pid.fmt(f),
+        }
+    }
+}
+
 // === impl GatewayFilter ===
 
 impl GatewayFilter {
@@ -231,8 +314,6 @@ impl FromStr for GatewayFilter {
     type Err = FilterError;
 
     fn from_str(text: &str) -> Result<Self, FilterError> {
-        // TASK_COMM_LEN of include/linux/sched.h, less the terminating zero.
-        const COMM_BYTES: usize = 15;
         if text.starts_with('/') {
             return Ok(Self::Cgroup(text.trim_end_matches('/').to_owned()));
         }
@@ -261,7 +342,7 @@ impl fmt::Display for GatewayFilter {
     }
 }
 
-// In JSON both are the words of the command line.
+// In JSON they are the words of the command line.
 macro_rules! as_text {
     ($($type:ident),+) => {$(
         impl Serialize for $type {
@@ -278,7 +359,7 @@ macro_rules! as_text {
     )+};
 }
 
-as_text!(UpstreamFilter, GatewayFilter);
+as_text!(UpstreamFilter, ProcessFilter, GatewayFilter);
 
 #[cfg(test)]
 #[path = "filter_tests.rs"]

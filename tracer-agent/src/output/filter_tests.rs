@@ -146,3 +146,26 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn processes_are_told_by_command_and_pid_on_both_sides() {
+    let verdict = fixture::oom_killed();
+    let of = |word: &str| Filter { process: vec![word.parse().unwrap()], ..Filter::default() };
+    for word in ["nginx", "812", "php-fpm", "4242"] {
+        assert!(shows(&of(word), &verdict), "{word}");
+    }
+    for word in ["php", "81", "1"] {
+        assert!(!shows(&of(word), &verdict), "{word}");
+    }
+}
+
+#[test]
+fn containers_are_told_by_how_their_id_begins() {
+    let mut verdict = fixture::oom_killed();
+    let of = |id: &str| Filter { container: vec![id.to_owned()], ..Filter::default() };
+    assert!(!shows(&of("ab"), &verdict));
+    verdict.owner.as_mut().unwrap().cgroup_id = fixture::CONTAINER_CGROUP;
+    assert!(shows(&of("ab"), &verdict));
+    assert!(shows(&of(&"ab".repeat(32)), &verdict));
+    assert!(!shows(&of("ba"), &verdict));
+}

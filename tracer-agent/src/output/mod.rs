@@ -8,12 +8,14 @@ pub mod audit;
 pub mod filter;
 #[cfg(test)]
 mod fixture;
+pub mod history;
 pub mod http;
 pub mod hub;
 pub mod human;
 pub mod metrics;
 mod names;
 pub mod printer;
+pub mod selection;
 pub mod socket;
 pub mod text;
 pub mod view;

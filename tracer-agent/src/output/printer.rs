@@ -152,6 +152,9 @@ impl Printer {
                     let Some((line, json)) = client.next_line().await? else {
                         return Err(ClientError::Ended.into());
                     };
+                    if matches!(line, Line::History(_)) {
+                        break;
+                    }
                     left -= u64::from(matches!(line, Line::Verdict(_)));
                     self.foreign(line, json).await?;
                 }
@@ -167,8 +170,8 @@ impl Printer {
             (_, Line::Ready(ready)) => self.ready(&ready).await,
             (_, Line::Verdict(view)) => self.item(&Item::Verdict((*view).into())).await,
             (_, Line::Omitted(omitted)) => self.item(&Item::Omitted(omitted)).await,
-            // The client has made an error of it.
-            (_, Line::Audit(_) | Line::Error(_)) => Ok(()),
+            // Nobody asked for the first, the second ends a stream, and the client has made an error of the last.
+            (_, Line::Audit(_) | Line::History(_) | Line::Error(_)) => Ok(()),
         }
     }
 }

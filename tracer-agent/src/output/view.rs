@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::audit::AuditView;
+use super::history::Extent;
 use super::text::printable_json;
 use crate::enrich::container::Container;
 use crate::event::{Process, Role, Target};
@@ -42,6 +43,7 @@ pub enum Kind {
     Verdict,
     Omitted,
     Audit,
+    History,
     Error,
 }
 
@@ -153,6 +155,19 @@ pub struct Omitted {
     pub why: String,
 }
 
+/// Ends what was asked of the past: how far back the agent's memory goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryView {
+    pub schema: u32,
+    pub kind: Kind,
+    pub kept: u64,
+    pub capacity: u64,
+    /// The time of the oldest verdict that is kept; null if none is.
+    pub oldest: Option<Timestamp>,
+    /// Verdicts that had to make room for newer ones.
+    pub forgotten: u64,
+}
+
 /// Why there will be no stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
@@ -168,6 +183,7 @@ pub enum Line {
     Verdict(Box<VerdictView>),
     Omitted(Omitted),
     Audit(Box<AuditView>),
+    History(HistoryView),
     Error(Refusal),
 }
 
@@ -228,6 +244,13 @@ impl VerdictView {
     pub fn to_json(&self) -> String {
         json_line(self)
     }
+
+    /// Whether the owner of the socket runs in the container whose id begins like that.
+    #[must_use]
+    pub fn is_of_container(&self, id: &str) -> bool {
+        let container = self.owner.as_ref().and_then(|owner| owner.container.as_deref());
+        container.is_some_and(|container| container.starts_with(id))
+    }
 }
 
 impl OwnerView {
@@ -244,7 +267,7 @@ impl ProcessView {
     }
 }
 
-// === impl Ready, Omitted, Refusal ===
+// === impl Ready, Omitted, HistoryView, Refusal ===
 
 impl Ready {
     #[must_use]
@@ -271,6 +294,26 @@ impl Omitted {
     #[must_use]
     pub fn new(count: u64, why: impl Into<String>) -> Self {
         Self { schema: SCHEMA, kind: Kind::Omitted, count, why: why.into() }
+    }
+
+    /// The line, without its line feed.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        json_line(self)
+    }
+}
+
+impl HistoryView {
+    #[must_use]
+    pub fn new(extent: Extent) -> Self {
+        Self {
+            schema: SCHEMA,
+            kind: Kind::History,
+            kept: extent.kept as u64,
+            capacity: extent.capacity as u64,
+            oldest: extent.oldest,
+            forgotten: extent.forgotten,
+        }
     }
 
     /// The line, without its line feed.
@@ -310,6 +353,7 @@ impl Line {
             Kind::Verdict => Self::Verdict(serde_json::from_str(line)?),
             Kind::Omitted => Self::Omitted(serde_json::from_str(line)?),
             Kind::Audit => Self::Audit(serde_json::from_str(line)?),
+            Kind::History => Self::History(serde_json::from_str(line)?),
             Kind::Error => Self::Error(serde_json::from_str(line)?),
         })
     }

@@ -1,4 +1,4 @@
-//! The live stream inside the agent: one publisher, many readers, none of which can hold it up.
+//! The stream inside the agent: one publisher, many readers, none of which can hold it up, and the past.
 //!
 //! Each reader has a bounded queue. When it is full, the reader's lines are left out and counted, and it is
 //! told how many and why before it gets the next one.
@@ -15,6 +15,8 @@ pub use queue::{MAX_WAITING, Why};
 use queue::Queue;
 
 use super::filter::Filter;
+use super::history::{Extent, History, Past};
+use super::selection::{Selection, Span};
 use super::{Omitted, Sink, VerdictView};
 use crate::verdict::Verdict;
 
@@ -33,6 +35,7 @@ pub struct Hub(Arc<Mutex<Inner>>);
 #[derive(Default)]
 struct Inner {
     readers: Vec<Reader>,
+    history: History,
     next_id: u64,
     all_ends: bool,
     switch_all_ends: Option<SwitchAllEnds>,
@@ -95,21 +98,49 @@ impl Hub {
         filter: Filter,
         capacity: usize,
     ) -> Result<Subscription, TooManyReaders> {
-        let mut inner = self.lock();
-        if inner.readers.len() >= MAX_READERS {
-            return Err(TooManyReaders);
-        }
-        let queue = Arc::new(Queue::new(capacity, Arc::clone(&inner.waiting)));
-        let id = inner.next_id;
-        inner.next_id += 1;
-        inner.readers.push(Reader { id, name, filter, queue: Arc::clone(&queue) });
-        inner.settle_all_ends();
-        Ok(Subscription { id, hub: Arc::downgrade(&self.0), queue })
+        self.lock().subscribe(name, filter, capacity, Arc::downgrade(&self.0))
     }
 
-    /// Hands a verdict to everyone who wants it; never waits.
+    /// A new reader that begins with the past: what is kept of the span, and from there on everything, no line twice
+    /// and none missing between them.
+    ///
+    /// # Errors
+    /// If there are [`MAX_READERS`].
+    pub fn subscribe_since(
+        &self,
+        name: &'static str,
+        selection: &Selection,
+        capacity: usize,
+    ) -> Result<(Past, Subscription), TooManyReaders> {
+        let mut inner = self.lock();
+        let subscription =
+            inner.subscribe(name, selection.filter.clone(), capacity, Arc::downgrade(&self.0))?;
+        Ok((inner.history.past(selection.span), subscription))
+    }
+
+    /// What is kept of that span.
+    #[must_use]
+    pub fn past(&self, span: Span) -> Past {
+        self.lock().history.past(span)
+    }
+
+    /// How far back the past goes.
+    #[must_use]
+    pub fn extent(&self) -> Extent {
+        self.lock().history.extent()
+    }
+
+    /// Begins a new past, of so many verdicts.
+    pub fn remember(&self, capacity: usize) {
+        self.lock().history = History::new(capacity);
+    }
+
+    /// Hands a verdict to everyone who wants it, and keeps it if it is news; never waits.
     pub fn publish(&self, verdict: &Verdict, view: &Arc<VerdictView>) {
-        let inner = self.lock();
+        let mut inner = self.lock();
+        if verdict.is_news() {
+            inner.history.keep(view);
+        }
         let upstream = inner.hasher.hash_one((&view.upstream, &view.listener));
         for reader in &inner.readers {
             if reader.filter.shows(verdict, view)
@@ -159,6 +190,24 @@ impl fmt::Debug for Hub {
 // === impl Inner ===
 
 impl Inner {
+    fn subscribe(
+        &mut self,
+        name: &'static str,
+        filter: Filter,
+        capacity: usize,
+        hub: Weak<Mutex<Self>>,
+    ) -> Result<Subscription, TooManyReaders> {
+        if self.readers.len() >= MAX_READERS {
+            return Err(TooManyReaders);
+        }
+        let queue = Arc::new(Queue::new(capacity, Arc::clone(&self.waiting)));
+        let id = self.next_id;
+        self.next_id += 1;
+        self.readers.push(Reader { id, name, filter, queue: Arc::clone(&queue) });
+        self.settle_all_ends();
+        Ok(Subscription { id, hub, queue })
+    }
+
     fn settle_all_ends(&mut self) {
         let wanted = self.readers.iter().any(|r| r.filter.all);
         if wanted != self.all_ends {

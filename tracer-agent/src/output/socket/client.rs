@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use tokio::io::{AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
 
-use super::{MAX_LINE, Read, Request, read_line};
+use super::{MAX_LINE, Read, Request, Want, read_line};
+use crate::output::VerdictView;
 use crate::output::audit::AuditView;
-use crate::output::filter::Filter;
+use crate::output::selection::Selection;
 use crate::output::text::printable;
-use crate::output::view::Line;
+use crate::output::view::{HistoryView, Line};
 
 /// A connection to a running agent.
 #[derive(Debug)]
@@ -56,12 +57,42 @@ impl Client {
     }
 
     /// Asks for the live stream, from an agent that was started with these groups of hooks;
-    /// [`Client::next_line`] reads it.
+    /// [`Client::next_line`] reads it. If the selection says since when, it begins with what the agent has kept;
+    /// it has no end, whatever the selection says.
     ///
     /// # Errors
     /// If the agent has gone.
-    pub async fn watch(&mut self, filter: Filter, with: Vec<String>) -> Result<(), ClientError> {
-        self.ask(&Request::watch(filter, with)).await
+    pub async fn watch(&mut self, selection: Selection, with: Vec<String>) -> Result<(), ClientError> {
+        self.ask(&Request::new(Want::Watch, selection, with)).await
+    }
+
+    /// Asks for what the agent has kept; [`Client::next_line`] reads it.
+    ///
+    /// # Errors
+    /// If the agent has gone.
+    pub async fn ask_history(&mut self, selection: Selection) -> Result<(), ClientError> {
+        self.ask(&Request::new(Want::History, selection, Vec::new())).await
+    }
+
+    /// Asks for what the agent has kept, and hands each verdict on, oldest first.
+    ///
+    /// # Errors
+    /// If the agent has gone, or speaks another version.
+    pub async fn history(
+        mut self,
+        selection: Selection,
+        mut take: impl FnMut(VerdictView),
+    ) -> Result<HistoryView, ClientError> {
+        self.ask_history(selection).await?;
+        loop {
+            match self.next_line().await? {
+                Some((Line::Verdict(view), _)) => take(*view),
+                Some((Line::History(end), _)) => return Ok(end),
+                Some((Line::Ready(_) | Line::Omitted(_), _)) => {}
+                Some((_, text)) => return Err(unexpected(&text)),
+                None => return Err(ClientError::Ended),
+            }
+        }
     }
 
     /// Asks what the kernel counted itself, against what the agent saw of it.
@@ -69,12 +100,10 @@ impl Client {
     /// # Errors
     /// If the agent has gone, or speaks another version.
     pub async fn audit(mut self) -> Result<AuditView, ClientError> {
-        self.ask(&Request::audit()).await?;
+        self.ask(&Request::new(Want::Audit, Selection::default(), Vec::new())).await?;
         match self.next_line().await? {
             Some((Line::Audit(audit), _)) => Ok(*audit),
-            Some((_, text)) => {
-                Err(ClientError::Unreadable(printable(text.trim()).chars().take(80).collect()))
-            }
+            Some((_, text)) => Err(unexpected(&text)),
             None => Err(ClientError::Ended),
         }
     }
@@ -104,4 +133,9 @@ impl Client {
             line => Ok(Some((line, text))),
         }
     }
+}
+
+/// A line that does not answer what was asked.
+fn unexpected(text: &str) -> ClientError {
+    ClientError::Unreadable(printable(text.trim()).chars().take(80).collect())
 }

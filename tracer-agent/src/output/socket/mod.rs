@@ -1,13 +1,16 @@
 //! The unix socket of the agent: what is said on it, and by whom.
 //!
-//! The client sends one line, `{"schema":1,"want":"watch","filter":{…},"with":[…]}`, and reads lines of JSON until it has
-//! enough: `ready` first, then verdicts, or a single `error`. With `"want":"audit"` one line comes. Whoever may open the socket may see everything:
-//! it belongs to its owner alone (0600).
+//! The client sends one line, `{"schema":1,"want":"watch","filter":{…},"since":null,"with":[…]}`, and reads lines of JSON until
+//! it has enough: `ready` first, then verdicts, or a single `error`. With `since` the verdicts begin with those that the
+//! agent has kept from then on. With `"want":"history"` (and `since`, `until`) only those come, and a line of kind
+//! `history` at their end. With `"want":"audit"` one line comes. Whoever may open the socket may see everything: it
+//! belongs to its owner alone (0600).
 
 mod client;
 mod place;
 mod server;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _};
 
@@ -16,6 +19,7 @@ pub use place::BindError;
 pub use server::Server;
 
 use super::filter::Filter;
+use super::selection::{Selection, Span};
 use super::view::SCHEMA;
 
 /// Where an agent listens unless told otherwise.
@@ -33,6 +37,10 @@ struct Request {
     want: Want,
     #[serde(default)]
     filter: Filter,
+    #[serde(default)]
+    since: Option<Timestamp>,
+    #[serde(default)]
+    until: Option<Timestamp>,
     /// Optional groups of hooks that the client counts on.
     #[serde(default)]
     with: Vec<String>,
@@ -42,16 +50,18 @@ struct Request {
 #[serde(rename_all = "lowercase")]
 enum Want {
     Watch,
+    History,
     Audit,
 }
 
 impl Request {
-    fn watch(filter: Filter, with: Vec<String>) -> Self {
-        Self { schema: SCHEMA, want: Want::Watch, filter, with }
+    fn new(want: Want, selection: Selection, with: Vec<String>) -> Self {
+        let Selection { filter, span: Span { since, until } } = selection;
+        Self { schema: SCHEMA, want, filter, since, until, with }
     }
 
-    fn audit() -> Self {
-        Self { schema: SCHEMA, want: Want::Audit, filter: Filter::default(), with: Vec::new() }
+    fn selection(&self) -> Selection {
+        Selection { filter: self.filter.clone(), span: Span { since: self.since, until: self.until } }
     }
 }
 

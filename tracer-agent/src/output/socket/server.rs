@@ -14,9 +14,13 @@ use tokio::task::JoinSet;
 use super::place::{BindError, Place};
 use super::{MAX_REQUEST, Read, Request, Want, read_line};
 use crate::output::audit::AuditView;
-use crate::output::hub::{Hub, Item, MAX_READERS};
-use crate::output::view::{Ready, Refusal, SCHEMA};
+use crate::output::history::Past;
+use crate::output::hub::{Hub, Item, MAX_READERS, Subscription};
+use crate::output::selection::Selection;
+use crate::output::view::{HistoryView, Ready, Refusal, SCHEMA};
 
+/// The label `sink` of what a reader misses.
+const READER: &str = "socket";
 /// Lines that wait for one reader.
 const QUEUE: usize = 1024;
 /// Connections at one time: readers, and those who have not said yet what they want.
@@ -103,38 +107,78 @@ async fn converse(stream: UnixStream, answers: Answers) {
         // It has left, or says nothing: there is nobody to answer.
         Ok(Ok(Read::Ended) | Err(_)) | Err(_) => return,
     };
-    let Answers { hub, ready, audit } = answers;
-    if matches!(request, Ok(Request { want: Want::Audit, .. })) {
-        // Whoever has left needs no answer.
-        let _ = send(&mut writer, audit().to_json()).await;
-        return;
-    }
-    let subscription = request.and_then(|request| {
-        has_groups(&ready(), &request.with)?;
-        hub.subscribe("socket", request.filter, QUEUE).map_err(|error| error.to_string())
-    });
-    let mut subscription = match subscription {
-        Ok(subscription) => subscription,
+    let done = match request {
+        // Whoever has left needs no answer; what a client does not read harms nobody.
+        Ok(Request { want: Want::Audit, .. }) => send(&mut writer, (answers.audit)().to_json()).await,
+        Ok(request) => match stream_of(&request, &answers) {
+            Ok(stream) => {
+                tokio::select! {
+                    done = stream.send(&mut writer) => done,
+                    () = hung_up(reader) => Ok(()),
+                }
+            }
+            Err(error) => {
+                refuse(reader, writer, error).await;
+                return;
+            }
+        },
         Err(error) => {
             refuse(reader, writer, error).await;
             return;
         }
     };
-    let stream = async {
-        send(&mut writer, ready().to_json()).await?;
-        while let Some(item) = subscription.recv().await {
+    if let Err(error) = done {
+        tracing::debug!("a client of the socket was left: {error}");
+    }
+}
+
+/// What one client gets: the past, the present, or both.
+struct Stream {
+    ready: Ready,
+    past: Past,
+    selection: Selection,
+    live: Option<Subscription>,
+}
+
+/// What was asked for.
+fn stream_of(request: &Request, answers: &Answers) -> Result<Stream, String> {
+    let ready = (answers.ready)();
+    has_groups(&ready, &request.with)?;
+    let selection = request.selection();
+    if request.want == Want::History {
+        let past = answers.hub.past(selection.span);
+        return Ok(Stream { ready, past, selection, live: None });
+    }
+    let (past, live) = if selection.span.since.is_some() {
+        answers.hub.subscribe_since(READER, &selection, QUEUE)
+    } else {
+        answers.hub.subscribe(READER, selection.filter.clone(), QUEUE).map(|live| (Past::default(), live))
+    }
+    .map_err(|error| error.to_string())?;
+    Ok(Stream { ready, past, selection, live: Some(live) })
+}
+
+impl Stream {
+    async fn send(self, writer: &mut OwnedWriteHalf) -> io::Result<()> {
+        send(writer, self.ready.to_json()).await?;
+        let selection = Arc::new(self.selection);
+        for block in self.past.blocks {
+            let selection = Arc::clone(&selection);
+            // The loop that takes events has to get on meanwhile.
+            let lines = tokio::task::spawn_blocking(move || block.lines(&selection)).await?;
+            writer.write_all(lines.map_err(io::Error::other)?.as_bytes()).await?;
+        }
+        let Some(mut live) = self.live else {
+            return send(writer, HistoryView::new(self.past.extent).to_json()).await;
+        };
+        while let Some(item) = live.recv().await {
             let line = match item {
                 Item::Verdict(view) => view.to_json(),
                 Item::Omitted(omitted) => omitted.to_json(),
             };
-            send(&mut writer, line).await?;
+            send(writer, line).await?;
         }
-        io::Result::Ok(())
-    };
-    tokio::select! {
-        // Either way the client is gone; what it does not read harms nobody.
-        _ = stream => {}
-        () = hung_up(reader) => {}
+        Ok(())
     }
 }
 

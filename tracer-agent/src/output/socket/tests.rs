@@ -13,6 +13,10 @@ use crate::output::hub::Hub;
 use crate::output::view::{Line, Ready};
 use crate::verdict::By;
 
+fn of(filter: Filter) -> Selection {
+    Selection { filter, ..Selection::default() }
+}
+
 struct Agent {
     hub: Hub,
     path: PathBuf,
@@ -35,7 +39,7 @@ fn start() -> Agent {
 impl Agent {
     async fn watch(&self, filter: Filter) -> Client {
         let mut client = Client::connect(&self.path).await.unwrap();
-        client.watch(filter, vec![]).await.unwrap();
+        client.watch(of(filter), vec![]).await.unwrap();
         let (line, _) = client.next_line().await.unwrap().unwrap();
         assert!(matches!(line, Line::Ready(_)), "{line:?}");
         client
@@ -80,6 +84,39 @@ async fn a_watcher_is_ready_and_then_sees_what_it_asked_for() {
 }
 
 #[tokio::test]
+async fn whoever_comes_later_gets_what_was() {
+    let agent = start();
+    agent.publish();
+    agent.publish();
+    let time = fixture::view(&fixture::oom_killed()).time;
+    let kept = async |span: Span| {
+        let mut views = Vec::new();
+        let client = Client::connect(&agent.path).await.unwrap();
+        let end = client.history(Selection { span, ..Selection::default() }, |view| views.push(view)).await;
+        (views, end.unwrap())
+    };
+    let (views, end) = kept(Span::default()).await;
+    assert_eq!(views, [fixture::view(&fixture::oom_killed()), fixture::view(&fixture::oom_killed())]);
+    assert_eq!((end.kept, end.oldest, end.forgotten), (2, Some(time), 0));
+    assert_eq!(kept(Span { until: Some(time), since: None }).await.0, []);
+}
+
+#[tokio::test]
+async fn a_watcher_that_says_since_when_begins_with_the_past() {
+    let agent = start();
+    agent.publish();
+    let time = fixture::view(&fixture::oom_killed()).time;
+    let mut client = Client::connect(&agent.path).await.unwrap();
+    let span = Span { since: Some(time), until: None };
+    client.watch(Selection { span, ..Selection::default() }, vec![]).await.unwrap();
+    for _ in 0..2 {
+        assert!(matches!(client.next_line().await.unwrap(), Some((Line::Ready(_) | Line::Verdict(_), _))));
+    }
+    agent.publish();
+    assert!(matches!(client.next_line().await.unwrap(), Some((Line::Verdict(_), _))));
+}
+
+#[tokio::test]
 async fn wanting_all_is_known_before_the_ready_line() {
     let agent = start();
     let client = agent.watch(Filter { all: true, ..Filter::default() }).await;
@@ -115,7 +152,7 @@ async fn the_client_says_that_it_was_refused() {
     let mut client = Client::connect(&agent.path).await.unwrap();
     let readers: Vec<_> =
         std::iter::from_fn(|| agent.hub.subscribe("a", Filter::default(), 1).ok()).collect();
-    client.watch(Filter::default(), vec![]).await.unwrap();
+    client.watch(Selection::default(), vec![]).await.unwrap();
     let error = client.next_line().await.unwrap_err();
     assert!(error.to_string().starts_with("the agent refused: 64 watchers are connected already"), "{error}");
     drop(readers);
@@ -176,10 +213,10 @@ async fn what_is_no_socket_is_left_alone() {
 async fn groups_that_the_agent_was_not_started_with_are_refused_with_the_remedy() {
     let agent = start();
     let mut client = Client::connect(&agent.path).await.unwrap();
-    client.watch(Filter::default(), vec!["unix".to_owned()]).await.unwrap();
+    client.watch(Selection::default(), vec!["unix".to_owned()]).await.unwrap();
     assert!(client.next_line().await.is_ok());
     let mut client = Client::connect(&agent.path).await.unwrap();
-    client.watch(Filter::default(), vec!["unix".to_owned(), "dns".to_owned()]).await.unwrap();
+    client.watch(Selection::default(), vec!["unix".to_owned(), "dns".to_owned()]).await.unwrap();
     let error = client.next_line().await.unwrap_err().to_string();
     assert!(error.contains("without the hooks of dns: start it with `rstrace agent --with dns`"), "{error}");
 }
