@@ -146,8 +146,9 @@ fn check_of_a_dead_server(stage: &mut Stage) -> Result<()> {
 fn reload(stage: &mut Stage) -> Result<()> {
     stage.start_fault_server(&[])?;
     start(stage, "", "")?;
-    let request = stage.start_request("/slow/2000", &[])?;
-    stage.server()?.wait_for("/slow/2000")?;
+    // Long enough for a new worker to start beside it on a busy host.
+    let request = stage.start_request("/slow/5000", &[])?;
+    stage.server()?.wait_for("/slow/5000")?;
     let (master, workers) = (stage.program("haproxy")?.pid(), stage.program("haproxy")?.children());
     stage.signal_by_a_shell("USR2", master)?;
     stage.program("haproxy")?.wait_for_children(workers.len() + 1)?;

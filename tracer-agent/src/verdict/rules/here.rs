@@ -114,11 +114,14 @@ pub fn closed(story: &Story<'_>) -> Option<Finding> {
 }
 
 /// On a connection that had carried answers, all that waits was written within the last tick or two, right before the
-/// close: as likely a goodbye as a request.
+/// close: as likely a goodbye as a request. So is what was written when the client that left had long gone: nobody
+/// writes on for whom it knows to be away.
 fn last_words(story: &Story<'_>) -> bool {
     let end = story.end;
     let just_written = end.unacked > 0 && end.written_since_read == Some(end.unacked);
-    end.exchanges > 0 && end.lsnd_age <= PARTING_TICKS && just_written
+    let since_left = story.client_left.as_ref().map(|left| end.ktime_ns.saturating_sub(left.ktime_ns));
+    let client_had_gone = since_left.is_some_and(|ns| ns as f64 / 1e6 > story.ms(3 * PARTING_TICKS));
+    end.exchanges > 0 && end.lsnd_age <= PARTING_TICKS && (just_written || client_had_gone)
 }
 
 fn pending_and_closed_here(story: &Story<'_>) -> bool {

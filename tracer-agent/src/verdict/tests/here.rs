@@ -52,6 +52,26 @@ fn a_client_that_left_first_is_the_cause() {
 }
 
 #[test]
+fn what_was_written_after_the_client_had_gone_was_not_for_it() {
+    let left = SocketEnd { ktime_ns: 100 * SECOND - 25_000_000, lrcv_age: 10, ..client_leg() };
+    let close = SocketEnd { lsnd_age: 0, exchanges: 1, unacked: 74, ..closed_leg() };
+    let tail = SocketEnd {
+        ktime_ns: left.ktime_ns + 50_000,
+        old_state: TcpState::CloseWait,
+        new_state: TcpState::LastAck,
+        actor: Some(process(812, "nginx")),
+        ..left.clone()
+    };
+    let verdict = play(false, [left.clone(), tail.clone(), close].map(Event::SocketEnd).to_vec()).remove(0);
+    check(&verdict, By::Gateway, Cause::GatewayClosed, Impact::Unknown, Confidence::Inferred);
+    assert!(!verdict.is_news());
+    // The request had been written before the client left.
+    let close = SocketEnd { lsnd_age: 10, exchanges: 1, unacked: 74, ..closed_leg() };
+    let verdict = play(false, [left, tail, close].map(Event::SocketEnd).to_vec()).remove(0);
+    assert_eq!(verdict.cause, Cause::ClientGone);
+}
+
+#[test]
 fn a_client_that_left_before_the_upstream_was_reached_is_the_cause_too() {
     let connecting = SocketEnd {
         opened_ns: Some(100 * SECOND - 1_200_000_000),
