@@ -125,6 +125,28 @@ fn help_and_version_are_no_failures() -> Result<()> {
 }
 
 #[test]
+fn shells_and_the_manual_know_the_commands() -> Result<()> {
+    for shell in ["bash", "zsh", "fish"] {
+        let ended = rstrace(&["completions", shell])?;
+        ensure!(ended.code == Some(0) && ended.stdout.contains("--since"), "{ended:?}");
+    }
+    let folder = tempfile::tempdir()?;
+    let script = folder.path().join("rstrace.bash");
+    std::fs::write(&script, rstrace(&["completions", "bash"])?.stdout)?;
+    let complete = "source $0; COMP_WORDS=(rstrace watch --si); COMP_CWORD=2; _rstrace rstrace --si watch; echo ${COMPREPLY[@]}";
+    let output = std::process::Command::new("bash").args(["-c", complete]).arg(&script).output()?;
+    ensure!(output.stdout == b"--since\n", "{output:?}");
+
+    let page = rstrace(&["man"])?;
+    ensure!(page.code == Some(0) && page.stdout.contains(".TH rstrace 1"), "{page:?}");
+    let written = rstrace(&["man", &folder.path().display().to_string()])?;
+    ensure!(written.code == Some(0) && folder.path().join("rstrace-watch.1").exists(), "{written:?}");
+    let ended = rstrace(&["man", "/no/such/folder"])?;
+    ensure!(ended.code == Some(1), "{ended:?}");
+    one_line_naming(&ended, "/no/such/folder")
+}
+
+#[test]
 fn an_occupied_port_is_one_line_that_names_it() -> Result<()> {
     let occupied = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?;
     let held = TcpListener::bind(occupied)?;

@@ -67,6 +67,10 @@ pub enum Command {
     Doctor(DoctorArgs),
     /// Break a few connections on loopback and show a verdict for each
     Demo(DemoArgs),
+    /// Print the script that completes rstrace's words in a shell
+    Completions(CompletionsArgs),
+    /// Print the manual page, or write one for each command into a folder
+    Man(ManArgs),
     /// One of the processes of `rstrace demo`
     #[command(hide = true)]
     DemoPart(DemoPartArgs),
@@ -164,6 +168,19 @@ pub struct DoctorArgs {
 
 #[derive(Debug, Args)]
 pub struct DemoArgs {}
+
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell that is to read it
+    pub shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub struct ManArgs {
+    /// Write a page for each command into this folder instead
+    #[arg(value_name = "FOLDER")]
+    pub folder: Option<PathBuf>,
+}
 
 #[derive(Debug, Args)]
 pub struct DemoPartArgs {

@@ -8,6 +8,7 @@ mod netns;
 mod record;
 mod replay;
 mod selection;
+mod shell;
 mod watch;
 
 use std::io::IsTerminal as _;
@@ -52,6 +53,8 @@ async fn dispatch(cli: &Cli) -> anyhow::Result<()> {
         Command::Replay(args) => replay::run(args).await,
         Command::Explain(args) => explain::run(args),
         Command::Doctor(args) => doctor::run(args).await,
+        Command::Completions(args) => shell::completions(args),
+        Command::Man(args) => shell::man(args),
         Command::Demo(_) => demo::command(&cli.global).await,
         Command::DemoPart(args) => demo::play(args.part),
     }
