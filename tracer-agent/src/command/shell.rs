@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 use std::path::Path;
 
 use anyhow::Context as _;
-use clap::CommandFactory as _;
+use clap::{Command, CommandFactory as _};
 
 use crate::cli::{Cli, CompletionsArgs, ManArgs};
 use crate::output::text::printable;
@@ -14,8 +14,12 @@ const NAME: &str = "rstrace";
 
 /// Prints the script for one shell.
 pub(super) fn completions(args: &CompletionsArgs) -> anyhow::Result<()> {
+    let all = Cli::command();
+    // Scripts would offer what is hidden, too.
+    let typed = all.get_subcommands().filter(|command| !command.is_hide_set()).cloned();
+    let mut command = Command::new(NAME).args(all.get_arguments().cloned()).subcommands(typed);
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), NAME, &mut script);
+    clap_complete::generate(args.shell, &mut command, NAME, &mut script);
     print(&script)
 }
 
