@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use rstrace_tests::agent::Agent;
+use rstrace_tests::audit::occupy;
 use rstrace_tests::client::dial_refused;
 use rstrace_tests::netns::{Family, Link, Net};
 use rstrace_tests::process::{Guarded, Lines, poll};
@@ -81,6 +82,8 @@ fn who_was_left_with_it_and_was_killed_listened_last() -> Result<()> {
 #[test]
 fn a_full_queue_is_that_of_who_was_left_with_it() -> Result<()> {
     let net = Net::create(Link::Loopback, Family::V4)?;
+    // From the start on the agent can read what the kernel counts in there.
+    let _occupant = occupy(net.upstream())?;
     let mut agent = Agent::start(false)?;
     for how in HOWS {
         let address = net.free_upstream();
@@ -88,6 +91,9 @@ fn a_full_queue_is_that_of_who_was_left_with_it() -> Result<()> {
         let _waiting = net.gateway().enter(|| fill(address))??;
         let line = verdict(&mut agent, address, "accept_queue_full")?;
         names(&line, "heir", moved.heir).context(how)?;
+        let counted = line["evidence"].to_string();
+        ensure!(counted.contains("accept queues in network namespace"), "{how}: {counted}");
+        ensure!(counted.contains("(ListenOverflows)"), "{how}: {counted}");
     }
     Ok(())
 }

@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::core::Core;
+use super::auditing::Age;
+use super::core::{Core, Input};
+use super::host::Host;
 use crate::event::Event;
 use crate::kernel::Kernel;
+use crate::table::Question;
 
 /// Between two looks: several fit into the settle window, and questions that come together are asked together.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(40);
@@ -16,12 +19,13 @@ const SHARE: u32 = 20;
 
 pub struct Asking {
     kernel: Arc<Mutex<Kernel>>,
+    host: Arc<Host>,
     next: Instant,
 }
 
 impl Asking {
-    pub fn new(kernel: Arc<Mutex<Kernel>>) -> Self {
-        Self { kernel, next: Instant::now() }
+    pub fn new(kernel: Arc<Mutex<Kernel>>, host: Arc<Host>) -> Self {
+        Self { kernel, host, next: Instant::now() }
     }
 
     /// When the questions of the tables, if there are any, may be asked.
@@ -30,7 +34,7 @@ impl Asking {
     }
 
     /// The answers, if there were questions and it is time.
-    pub fn ask(&mut self, core: &mut Core) -> Vec<Event> {
+    pub fn ask(&mut self, core: &mut Core) -> Vec<Input> {
         let start = Instant::now();
         if start < self.next || !core.has_questions() {
             return Vec::new();
@@ -38,13 +42,16 @@ impl Asking {
         let questions = core.take_questions();
         let ports: Vec<_> = questions.iter().map(|q| (q.local_port, q.peer_port)).collect();
         let found = super::lock(&self.kernel).look(&ports);
+        let mut inputs = Vec::new();
+        if questions.iter().any(Question::is_about_a_queue) {
+            self.host.look_at_namespaces(Age::Now);
+            inputs.extend(self.host.take_drops().into_iter().map(Input::Drops));
+        }
         self.next = Instant::now() + SHORTEST_PAUSE.max(start.elapsed() * SHARE);
         match found {
-            Ok(sockets) => sockets.into_iter().map(Event::Existing).collect(),
-            Err(error) => {
-                tracing::warn!("cannot look at the sockets of this host: {error}");
-                Vec::new()
-            }
+            Ok(sockets) => inputs.extend(sockets.into_iter().map(|s| Input::Event(Event::Existing(s)))),
+            Err(error) => tracing::warn!("cannot look at the sockets of this host: {error}"),
         }
+        inputs
     }
 }

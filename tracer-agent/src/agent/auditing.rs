@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::audit::{Ledger, Present, Reading, Report};
+use crate::event::QueueDrops;
 use crate::kernel::{self, Kernel, Namespace, NamespacesError, clock};
 
 /// Namespaces whose counters are read in one look: some milliseconds. On a larger host they take turns.
@@ -67,6 +68,11 @@ impl Auditing {
     pub fn report(&self) -> Report {
         let sight = super::lock(&self.kernel).sight();
         self.state().ledger.report(&sight)
+    }
+
+    /// Handshakes that were dropped since the last call, as far as the looks have told.
+    pub fn take_drops(&self) -> Vec<QueueDrops> {
+        self.state().ledger.take_drops()
     }
 
     fn look_at(&self, limit: usize) {

@@ -3,7 +3,7 @@
 //! Everything that can change what is said passes through [`Core::take`], in one order. So a recording of the inputs
 //! gives the same verdicts again, and the agent and a replay cannot differ: both are this.
 
-use crate::event::Event;
+use crate::event::{Event, QueueDrops};
 use crate::output::Origin;
 use crate::table::{Fill, Question, Settings, Tables};
 use crate::verdict::{self, Verdict};
@@ -14,6 +14,8 @@ use crate::verdict::{self, Verdict};
 pub enum Input {
     /// The kernel saw something.
     Event(Event),
+    /// The kernel had dropped handshakes, and fired no hook.
+    Drops(QueueDrops),
     /// The next ended connection that is due has waited for its story until now.
     Settle { now_ns: u64 },
     /// Time passes, about once a second; the wall clock may have been stepped.
@@ -37,6 +39,10 @@ impl Core {
     pub fn take(&mut self, input: Input) -> Option<Verdict> {
         let ended = match input {
             Input::Event(event) => self.tables.apply(event),
+            Input::Drops(drops) => {
+                self.tables.dropped(drops);
+                None
+            }
             Input::Settle { now_ns } => self.tables.settled(now_ns),
             Input::Tick { now_ns, clock_offset_ns } => {
                 self.origin.clock_offset_ns = clock_offset_ns;

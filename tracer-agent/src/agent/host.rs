@@ -8,7 +8,7 @@ use tracer_ebpf::wire::{AlikeKey, UpstreamCounters, UpstreamKey};
 use super::auditing::{Age, Auditing};
 use crate::audit::Report;
 use crate::enrich::container::Container;
-use crate::event::Process;
+use crate::event::{Process, QueueDrops};
 use crate::kernel::cgroup::Cgroups;
 use crate::kernel::{CountersError, Kernel, netns, own_use};
 use crate::output::metrics::{KernelSnapshot, ProcessUse, ProgramUse, Source};
@@ -90,9 +90,15 @@ impl Host {
         self.auditing.report()
     }
 
-    /// Lets no namespace come and go without having been looked at, if that can be had.
-    pub fn look_at_namespaces(&self) {
-        self.auditing.look(Age::Second);
+    /// Looks at the kernel's own counters, if the last look is older than it may be.
+    pub fn look_at_namespaces(&self, age: Age) {
+        self.auditing.look(age);
+    }
+
+    /// Handshakes that full queues dropped since the last call, as far as the looks have told.
+    #[must_use]
+    pub fn take_drops(&self) -> Vec<QueueDrops> {
+        self.auditing.take_drops()
     }
 
     /// Ends of connections that the kernel could not queue so far.

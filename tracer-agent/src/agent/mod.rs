@@ -97,7 +97,7 @@ impl Agent {
         Ok(Self {
             ring,
             core,
-            asking: Asking::new(kernel),
+            asking: Asking::new(kernel, Arc::clone(&host)),
             host,
             metrics,
             hub,
@@ -175,7 +175,7 @@ impl Agent {
                 self.take(record);
             }
             for answer in self.asking.ask(&mut self.core) {
-                self.input(Input::Event(answer));
+                self.input(answer);
             }
             if self.settle() || more {
                 // There is always more during a flood; the readers of the stream need their turns too.
@@ -254,7 +254,10 @@ impl Agent {
             self.metrics.sweep(clock::monotonic_ns());
         }
         if self.ticks.is_multiple_of(AUDIT_TICKS) {
-            self.host.look_at_namespaces();
+            self.host.look_at_namespaces(Age::Second);
+        }
+        for drops in self.host.take_drops() {
+            self.input(Input::Drops(drops));
         }
         self.input(Input::Tick { now_ns: clock::monotonic_ns(), clock_offset_ns: clock::wall_offset_ns() });
         for fill in self.core.fills() {

@@ -1,10 +1,10 @@
 //! The ledger: for each namespace where both sides stood when it was first met, and where they stand now.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use super::gaps::lines;
 use super::{Counts, Namespace, Report, Seen};
-use crate::event::{Mib, Sight};
+use crate::event::{Mib, QueueDrops, Sight};
 
 /// Looks for a moment in which nothing happens, before a busy one is taken as the beginning.
 const PATIENCE: u32 = 50;
@@ -39,6 +39,8 @@ pub struct Ledger {
     ended: Counts,
     ended_with_gap: VecDeque<Namespace>,
     unread: usize,
+    /// Handshakes dropped since they were last taken: one entry at most for a namespace that is compared.
+    drops: BTreeMap<u64, QueueDrops>,
 }
 
 #[derive(Clone, Debug)]
@@ -85,7 +87,21 @@ impl Ledger {
             self.namespaces.insert(cookie, Entry::new(netns));
             return true;
         }
-        entry.take(reading, now_ns)
+        let before = (entry.read_ns, entry.now.kernel);
+        let is_read_before = entry.looks > 0;
+        let again = entry.take(reading, now_ns);
+        let since = (before.0, &before.1);
+        if is_read_before
+            && let Some(drops) = QueueDrops::between(entry.netns, since, (now_ns, &reading.kernel))
+        {
+            self.drops.entry(cookie).and_modify(|sum| *sum = sum.and(drops)).or_insert(drops);
+        }
+        again
+    }
+
+    /// The handshakes that were dropped since the last call, by namespace; none where none was.
+    pub fn take_drops(&mut self) -> Vec<QueueDrops> {
+        std::mem::take(&mut self.drops).into_values().collect()
     }
 
     #[must_use]
@@ -104,6 +120,7 @@ impl Ledger {
 
     fn end(&mut self, cookie: u64, sight: &Sight) {
         let Some(entry) = self.namespaces.remove(&cookie) else { return };
+        self.drops.remove(&cookie);
         let Some((since_ns, counts)) = entry.since_base() else { return };
         self.ended.add(&counts);
         let namespace = entry.namespace(since_ns, &counts, true, sight);
@@ -219,6 +236,29 @@ mod tests {
         assert_eq!(told(&ledger), (7, Some(5), 2));
         let namespace = &ledger.report(&SIGHT).namespaces[0];
         assert_eq!((namespace.netns, namespace.since_ns, namespace.until_ns), (7, 11, 30));
+    }
+
+    #[test]
+    fn dropped_handshakes_are_told_once_with_the_time_of_the_look_before() {
+        let with_drops = |overflows| {
+            let mut reading = reading(3, 100, 3);
+            reading.kernel.0[Counter::ListenOverflows as usize] = overflows;
+            reading
+        };
+        let mut ledger = Ledger::default();
+        ledger.meet(&[present(1, 3)], &SIGHT);
+        ledger.take(1, &with_drops(50), 10, &SIGHT);
+        assert_eq!(ledger.take_drops(), [], "counted before the first look");
+        ledger.take(1, &with_drops(52), 20, &SIGHT);
+        ledger.take(1, &with_drops(52), 30, &SIGHT);
+        ledger.take(1, &with_drops(55), 40, &SIGHT);
+        let expected =
+            QueueDrops { since_ns: 10, ktime_ns: 40, netns: 7, overflows: 5, drops: 0, handshakes_full: 0 };
+        assert_eq!(ledger.take_drops(), [expected]);
+        assert_eq!(ledger.take_drops(), []);
+        ledger.take(1, &with_drops(56), 50, &SIGHT);
+        ledger.meet(&[], &SIGHT);
+        assert_eq!(ledger.take_drops(), [], "the namespace has gone, and its number may be another's");
     }
 
     #[test]

@@ -89,6 +89,52 @@ impl Mib {
     }
 }
 
+/// Handshakes that the kernel dropped in a network namespace between two looks at its counters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueDrops {
+    /// The look before and this one, `CLOCK_MONOTONIC` nanoseconds.
+    pub since_ns: u64,
+    pub ktime_ns: u64,
+    /// Inode number.
+    pub netns: u32,
+    /// `ListenOverflows`.
+    pub overflows: u64,
+    /// `ListenDrops`, which holds the overflows too.
+    pub drops: u64,
+    /// `TCPReqQFullDrop`.
+    pub handshakes_full: u64,
+}
+
+impl QueueDrops {
+    /// By how much the counters have risen from one look to the next; None if none has, or one has fallen.
+    #[must_use]
+    pub fn between(
+        netns: u32,
+        (since_ns, before): (u64, &Mib),
+        (ktime_ns, now): (u64, &Mib),
+    ) -> Option<Self> {
+        let rise = |counter| now.get(counter).checked_sub(before.get(counter));
+        let overflows = rise(Counter::ListenOverflows)?;
+        let drops = rise(Counter::ListenDrops)?;
+        let handshakes_full = rise(Counter::TCPReqQFullDrop)?;
+        let any = overflows > 0 || drops > 0 || handshakes_full > 0;
+        any.then_some(Self { since_ns, ktime_ns, netns, overflows, drops, handshakes_full })
+    }
+
+    /// Both, of one namespace, as if there had been no look between them.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            since_ns: self.since_ns.min(other.since_ns),
+            ktime_ns: self.ktime_ns.max(other.ktime_ns),
+            netns: self.netns,
+            overflows: self.overflows.saturating_add(other.overflows),
+            drops: self.drops.saturating_add(other.drops),
+            handshakes_full: self.handshakes_full.saturating_add(other.handshakes_full),
+        }
+    }
+}
+
 /// What the running kernel lets the hooks see of what it counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sight {
@@ -133,6 +179,24 @@ mod tests {
         }
         let odd = Mib::parse("Tcp: OutRsts EstabResets\nTcp: x\n", "TcpExt: TCPAbortOnData\n");
         assert_eq!(odd, Some(Mib::default()));
+    }
+
+    #[test]
+    fn drops_are_what_the_counters_rose_by() {
+        let mut before = Mib::default();
+        before.0[Counter::ListenOverflows as usize] = 5;
+        before.0[Counter::ListenDrops as usize] = 9;
+        assert_eq!(QueueDrops::between(1, (10, &before), (20, &before)), None);
+        let mut now = before;
+        now.0[Counter::ListenOverflows as usize] = 8;
+        now.0[Counter::ListenDrops as usize] = 13;
+        let drops = QueueDrops::between(1, (10, &before), (20, &now)).expect("a rise");
+        let expected =
+            QueueDrops { since_ns: 10, ktime_ns: 20, netns: 1, overflows: 3, drops: 4, handshakes_full: 0 };
+        assert_eq!(drops, expected);
+        assert_eq!(QueueDrops::between(1, (20, &now), (30, &before)), None, "another namespace's by now");
+        let both = drops.and(QueueDrops { since_ns: 20, ktime_ns: 30, ..drops });
+        assert_eq!((both.since_ns, both.ktime_ns, both.overflows, both.drops), (10, 30, 6, 8));
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub use tracer_ebpf::LONGEST_GOODBYE;
 
 pub use decode::{DecodeError, decode};
 pub use dns::{DnsAnswer, DnsQuery, QueryType, Reply};
-pub use mib::{Counter, Mib, Sight};
+pub use mib::{Counter, Mib, QueueDrops, Sight};
 pub use target::Target;
 pub use task::{Exit, Process, ProcessId};
 pub use unix::{UnixConnection, UnixEnd, UnixHow, UnixServer};

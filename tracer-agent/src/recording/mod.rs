@@ -20,7 +20,7 @@ pub use read::{Fault, ReadError, Remark};
 pub use replay::Replay;
 pub use write::{NotedNames, RecordError, Recorder, Written, input_line};
 
-use crate::event::Process;
+use crate::event::{Process, QueueDrops};
 use crate::output::view::HookView;
 use crate::output::{Names, Origin, Ready};
 use crate::table::Settings;
@@ -63,6 +63,7 @@ enum Line {
     Recording(Header),
     /// Stands before the input whose verdict asked for it.
     Name(Answer),
+    QueueDrops(QueueDrops),
     Settle {
         now_ns: u64,
     },

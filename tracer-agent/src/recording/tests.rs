@@ -8,7 +8,7 @@ use zerocopy::IntoBytes as _;
 use super::write::input_line;
 use super::*;
 use crate::agent::Input;
-use crate::event::{Event, decode};
+use crate::event::{Event, QueueDrops, decode};
 use crate::output::filter::Filter;
 use crate::table::SETTLE_NS;
 
@@ -89,6 +89,45 @@ fn refusal(text: impl AsRef<[u8]>) -> String {
 
 fn settle(now_ns: u64) -> String {
     input_line(&Input::Settle { now_ns })
+}
+
+#[test]
+fn what_the_kernel_counted_is_evidence_in_a_replay_too() {
+    let end = serde_json::to_value(lost_request(START)).unwrap();
+    let with = |changes: Value| {
+        let mut end = end.clone();
+        for (key, value) in changes.as_object().unwrap() {
+            end[key] = value.clone();
+        }
+        end.to_string()
+    };
+    let silent = serde_json::json!({
+        "old_state": "SYN_SENT", "sk_err": 110, "rst_received": false, "pending": false, "retransmits": 2,
+        "bytes_sent": 0,
+    });
+    let listener = format!(
+        r#"{{"kind":"listener","ktime_ns":{START},"skaddr":2,"address":"0.0.0.0:9000","netns":{NETNS},
+        "listening":true,"actor":null,"backlog":0,"backlog_limit":128}}"#
+    );
+    let drops = QueueDrops {
+        since_ns: START - 1,
+        ktime_ns: START + 1,
+        netns: NETNS,
+        overflows: 3,
+        drops: 3,
+        handshakes_full: 0,
+    };
+    let lines = [
+        header_line(),
+        listener.replace('\n', ""),
+        with(silent),
+        input_line(&Input::Drops(drops)),
+        settle(START + SETTLE_NS),
+    ];
+    assert!(lines[3].starts_with(r#"{"kind":"queue_drops","#), "{}", lines[3]);
+    let (verdicts, remarks) = replay(text(&lines)).unwrap();
+    assert_eq!(remarks, Vec::<String>::new());
+    assert!(verdicts[0].contains("the kernel counted 3 overflows of accept queues"), "{verdicts:?}");
 }
 
 #[test]

@@ -166,6 +166,7 @@ impl Recorder {
 pub fn input_line(input: &Input) -> String {
     match *input {
         Input::Event(ref event) => json(event),
+        Input::Drops(drops) => json(&Line::QueueDrops(drops)),
         Input::Settle { now_ns } => json(&Line::Settle { now_ns }),
         Input::Tick { now_ns, clock_offset_ns } => json(&Line::Tick { now_ns, clock_offset_ns }),
     }

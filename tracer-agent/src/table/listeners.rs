@@ -167,18 +167,28 @@ impl Listeners {
         found
     }
 
+    /// The network namespace in which `address`, dialled from `netns`, is listened on; None if several may be meant.
+    #[must_use]
+    pub fn namespace_of(&self, address: SocketAddr, netns: u32) -> Option<u32> {
+        let mut namespaces = self.keys_at(address, netns).map(|(_, at)| *at);
+        let first = namespaces.next()?;
+        namespaces.all(|other| other == first).then_some(first)
+    }
+
     fn at(&self, address: SocketAddr, netns: u32) -> impl Iterator<Item = &Entry> {
+        self.keys_at(address, netns).filter_map(|key| self.known.get(key))
+    }
+
+    /// Where somebody listens now.
+    fn keys_at(&self, address: SocketAddr, netns: u32) -> impl Iterator<Item = &Key> {
         let near = address.ip().is_loopback();
         let covers = move |(local, at): &&Key| {
             local.port() == address.port()
                 && (local.ip() == address.ip() || local.ip().is_unspecified())
                 && (!near || *at == netns)
         };
-        self.known
-            .keys()
-            .filter(covers)
-            .filter_map(|key| self.known.get(key))
-            .filter(|e| !e.sockets.is_empty())
+        let listens = |key: &&Key| self.known.get(key).is_some_and(|entry| !entry.sockets.is_empty());
+        self.known.keys().filter(covers).filter(listens)
     }
 
     /// Who listened at `address` last, if nobody does now.

@@ -30,6 +30,14 @@ pub struct Questions {
     alive: Bounded<Tuple, ()>,
 }
 
+impl Question {
+    /// What it wants to know is how full a listener's queue is.
+    #[must_use]
+    pub fn is_about_a_queue(&self) -> bool {
+        self.peer_port == 0
+    }
+}
+
 impl Default for Questions {
     fn default() -> Self {
         Self { waiting: Vec::new(), unasked: 0, alive: Bounded::new("alive", ANSWERS, ANSWERS_TTL_NS) }

@@ -13,9 +13,10 @@ use super::lookups::Lookups;
 use super::namespaces::Namespaces;
 use super::processes::Processes;
 use super::questions::{Question, Questions};
+use super::queue_drops::Drops;
 use super::unix_paths::UnixPaths;
 use super::waiting::{Ended, Waiting};
-use crate::event::{Event, Process, Role, SocketEnd, TcpState};
+use crate::event::{Event, Process, QueueDrops, Role, SocketEnd, TcpState};
 
 /// What the tables have to know of the host.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +45,7 @@ pub struct Tables {
     ages: Ages,
     bursts: Bursts,
     connects: Connects,
+    drops: Drops,
     unix_paths: UnixPaths,
 }
 
@@ -63,6 +65,7 @@ impl Tables {
             ages: Ages::default(),
             bursts: Bursts::default(),
             connects: Connects::default(),
+            drops: Drops::default(),
             unix_paths: UnixPaths::default(),
         }
     }
@@ -102,6 +105,11 @@ impl Tables {
         None
     }
 
+    /// The kernel counted handshakes that it dropped.
+    pub fn dropped(&mut self, drops: QueueDrops) {
+        self.drops.counted(drops);
+    }
+
     /// The next end whose story has had its time at `now`.
     pub fn settled(&mut self, now: u64) -> Option<Ended> {
         let told = self.waiting.settled(now).or_else(|| self.lookups.settled(now).map(Ended::Lookup));
@@ -123,6 +131,17 @@ impl Tables {
     #[must_use]
     pub fn full_queue(&self, end: &SocketEnd) -> Option<(Queue, Option<Process>)> {
         self.listeners.full_queue(end.tuple.peer, end.tuple.netns, end.ktime_ns)
+    }
+
+    /// Handshakes that the kernel dropped while this connection was there, in the namespace of the listener on this host
+    /// that it dialled. Whose they were it does not say.
+    #[must_use]
+    pub fn queue_drops(&self, end: &SocketEnd) -> Option<QueueDrops> {
+        let connecting = end.old_state == TcpState::SynSent || end.pending && end.exchanges == 0;
+        let opened =
+            end.opened_ns.filter(|_| end.role == Role::Client && connecting && !self.drops.is_empty())?;
+        let netns = self.listeners.namespace_of(end.tuple.peer, end.tuple.netns)?;
+        self.drops.between(netns, opened, end.ktime_ns)
     }
 
     /// Whether the accepted end of this connection was found alive after this one had ended.
@@ -149,6 +168,7 @@ impl Tables {
         self.ages.expire(now);
         self.bursts.expire(now);
         self.connects.expire(now);
+        self.drops.expire(now);
         self.unix_paths.expire(now);
     }
 
@@ -161,7 +181,7 @@ impl Tables {
         fills.extend(self.lookups.fills());
         fills.extend([self.legs.fill(), self.ages.fill(), self.bursts.fill()]);
         fills.extend([self.namespaces.fill(), self.processes.fill()]);
-        fills.extend([self.connects.fill(), self.unix_paths.fill()]);
+        fills.extend([self.connects.fill(), self.drops.fill(), self.unix_paths.fill()]);
         fills.extend(self.questions.fills());
         fills
     }
@@ -240,6 +260,7 @@ impl Tables {
                 self.listeners.forget(netns);
                 self.ages.forget(netns);
                 self.bursts.forget(netns);
+                self.drops.forget(netns);
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use super::Impact;
 use super::fate::{Ending, Fate, killer};
-use crate::event::{Exit, Process, ResetSent, Role, SocketEnd, TcpState};
+use crate::event::{Exit, Process, QueueDrops, ResetSent, Role, SocketEnd, TcpState};
 use crate::table::{
     Burst, ClientLeft, LastListener, Processes, Queue, Repetition, Signalled, Tables, idle_limit,
 };
@@ -39,6 +39,8 @@ pub struct Story<'a> {
     pub last_listener: Option<LastListener>,
     /// The full accept queue at the address dialled, as the kernel said when it was asked, with who listens there.
     pub full_queue: Option<(Queue, Option<Process>)>,
+    /// Handshakes that the kernel dropped meanwhile in the namespace of the listener dialled, whosever they were.
+    pub queue_drops: Option<QueueDrops>,
     /// The accepted end was found alive after this one had ended.
     pub other_end_lives: bool,
     /// How the age at which this one was given up compares with those before.
@@ -81,6 +83,7 @@ impl<'a> Story<'a> {
             client_left: tables.client_left(end),
             last_listener: tables.last_listener(end),
             full_queue: tables.full_queue(end),
+            queue_drops: tables.queue_drops(end),
             other_end_lives: tables.other_end_lives(end),
             repetition: tables.repetition(end),
             burst: tables.burst(end),

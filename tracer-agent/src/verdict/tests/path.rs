@@ -1,7 +1,7 @@
 //! What happened between the two ends: filters, full queues, hosts that forgot, RSTs of nobody.
 
 use super::*;
-use crate::event::Existing;
+use crate::event::{Existing, QueueDrops};
 
 const FOUND: u64 = 100 * SECOND + 50_000_000;
 
@@ -181,4 +181,70 @@ fn who_gives_up_at_once_was_told_so() {
     check(&verdict, By::Network, Cause::HostUnreachable, Impact::ConnectFailed, Confidence::Inferred);
     let filtered = one(&[SocketEnd { filtered_in_netns: Some(2), ..at_once }]);
     check(&filtered, By::Firewall, Cause::FirewallRejected, Impact::ConnectFailed, Confidence::Proven);
+}
+
+/// The facts about dropped handshakes in the verdict on `end`, with a listener on port 80 of namespace 2 with so many
+/// connections waiting, and these drops.
+fn counted(end: SocketEnd, waiting: u32, drops: QueueDrops) -> (Verdict, Vec<String>) {
+    let mut tables = tables(false);
+    tables.apply(listening_at("0.0.0.0:80", 0));
+    tables.apply(Event::SocketEnd(end));
+    tables.apply(listening_at("0.0.0.0:80", waiting));
+    tables.dropped(drops);
+    let ended = tables.settled(FOUND + SETTLE_NS).expect("an end that waits");
+    let verdict = of(&tables, &ended).expect("a verdict");
+    let facts = verdict.evidence.iter().filter(|fact| fact.contains("the kernel counted")).cloned().collect();
+    (verdict, facts)
+}
+
+/// 12 overflows in namespace 2, from a second before [`leg`] began until it had ended.
+fn overflows() -> QueueDrops {
+    QueueDrops {
+        since_ns: 98 * SECOND,
+        ktime_ns: FOUND,
+        netns: 2,
+        overflows: 12,
+        drops: 13,
+        handshakes_full: 0,
+    }
+}
+
+#[test]
+fn what_the_kernel_counted_of_full_queues_is_told_where_one_may_be_the_cause() {
+    let fact = "the kernel counted 12 overflows of accept queues in network namespace 2 within 2.050 s (ListenOverflows)";
+    let (full, facts) = counted(silence(), 129, overflows());
+    check(&full, By::Upstream, Cause::AcceptQueueFull, Impact::ConnectFailed, Confidence::Proven);
+    assert_eq!(facts, [fact]);
+    // It counts for all listeners of the namespace, so it proves nothing of this one.
+    let (empty, facts) = counted(silence(), 0, overflows());
+    check(&empty, By::Network, Cause::ConnectTimeout, Impact::ConnectFailed, Confidence::Inferred);
+    assert_eq!(facts, [fact]);
+    let ghost = SocketEnd { queue_dropped: true, unacked: 97, retransmits_since_read: 4, ..closed_leg() };
+    assert_eq!(counted(ghost, 0, overflows()).1, [fact]);
+    let syns = QueueDrops { overflows: 0, handshakes_full: 1, ..overflows() };
+    let (_, facts) = counted(silence(), 0, syns);
+    assert!(facts[0].contains("counted 1 SYN that found a full queue of handshakes"), "{facts:?}");
+    let other = QueueDrops { overflows: 0, ..overflows() };
+    let (_, facts) = counted(silence(), 0, other);
+    assert!(
+        facts[0].ends_with(
+            "13 handshakes dropped by listeners in network namespace 2 within 2.050 s (ListenDrops)"
+        )
+    );
+}
+
+#[test]
+fn what_was_counted_elsewhere_or_at_another_time_is_no_evidence() {
+    let none: [String; 0] = [];
+    for drops in [
+        QueueDrops { netns: 3, ..overflows() },
+        QueueDrops { since_ns: 90 * SECOND, ktime_ns: 99 * SECOND, ..overflows() },
+        QueueDrops { since_ns: 101 * SECOND, ktime_ns: 102 * SECOND, ..overflows() },
+    ] {
+        assert_eq!(counted(silence(), 129, drops).1, none, "{drops:?}");
+    }
+    // The connection was accepted and served, or the SYN was answered: no queue was full.
+    assert_eq!(counted(SocketEnd { exchanges: 1, ..closed_leg() }, 0, overflows()).1, none);
+    let filtered = SocketEnd { filtered_in_netns: Some(2), ..silence() };
+    assert_eq!(counted(filtered, 0, overflows()).1, none);
 }

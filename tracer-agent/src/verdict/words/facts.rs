@@ -2,8 +2,8 @@
 
 use super::{exit_words, killer, learned, named, seconds, stop};
 use crate::event::Role;
-use crate::verdict::Story;
 use crate::verdict::finding::Finding;
+use crate::verdict::{Cause, Story};
 
 /// The facts, one short sentence each.
 pub fn evidence(story: &Story<'_>, finding: &Finding) -> Vec<String> {
@@ -13,6 +13,7 @@ pub fn evidence(story: &Story<'_>, finding: &Finding) -> Vec<String> {
         facts.extend(other_end(story));
     }
     facts.extend(on_the_way(story));
+    facts.extend(dropped(story, finding));
     facts.extend(learned::evidence(story, finding));
     facts.extend(story.client_left.as_ref().map(|left| {
         format!(
@@ -105,5 +106,35 @@ fn on_the_way(story: &Story<'_>) -> Vec<String> {
     facts.extend(story.full_queue.as_ref().map(|(queue, _)| {
         format!("{} connections wait to be accepted there, {} may", queue.waiting, queue.limit)
     }));
+    facts
+}
+
+/// What the kernel counted of full queues, where one may be the cause. It counts for all listeners of a namespace
+/// together, so it supports a verdict and decides none.
+fn dropped(story: &Story<'_>, finding: &Finding) -> Vec<String> {
+    let may_be =
+        finding.cause == Cause::AcceptQueueFull || finding.alternatives.contains(&Cause::AcceptQueueFull);
+    let Some(drops) = story.queue_drops.filter(|_| may_be) else { return vec![] };
+    let within = seconds(drops.ktime_ns.saturating_sub(drops.since_ns) as f64 / 1e6);
+    let counted = |count: u64, what: &str, counter: &str| {
+        let plural = if count == 1 { "" } else { "s" };
+        let what = what.replacen('#', plural, 1);
+        (count > 0).then(|| {
+            let netns = drops.netns;
+            format!(
+                "the kernel counted {count} {what} in network namespace {netns} within {within} ({counter})"
+            )
+        })
+    };
+    let mut facts = Vec::new();
+    facts.extend(counted(drops.overflows, "overflow# of accept queues", "ListenOverflows"));
+    facts.extend(counted(
+        drops.handshakes_full,
+        "SYN# that found a full queue of handshakes",
+        "TCPReqQFullDrop",
+    ));
+    if facts.is_empty() {
+        facts.extend(counted(drops.drops, "handshake# dropped by listeners", "ListenDrops"));
+    }
     facts
 }
