@@ -155,7 +155,7 @@ mod tests {
             "scope": "host", "role": "client", "upstream": "10.0.3.7:9000", "listener": null,
             "local": "10.0.1.2:43210", "peer": "10.0.3.7:9000", "by": "upstream", "cause": "process_killed",
             "impact": "request_lost", "confidence": "proven", "alternatives": [], "how": "fin_received",
-            "rst_reason": null, "owner": {"pid": 812, "comm": "nginx", "cgroup": "/", "container": null},
+            "rst_reason": null, "owner": {"pid": 812, "comm": "nginx", "cgroup": "/", "container": null, "started": null},
             "culprit": {
                 "pid": 42, "comm": "fault_server", "exit": {"code": null, "signal": "SIGKILL", "oom": false},
                 "killed_by": {"pid": 43, "comm": "sh"}

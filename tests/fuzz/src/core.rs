@@ -14,7 +14,7 @@ const LONGEST_NS: u64 = 1 << 40;
 /// The first byte of each operation says what happens, the next two when; the rest is the event.
 pub fn run(mut input: &[u8]) {
     let settings = Settings { hz: 250, vantage: false, suspended_ns: 0 };
-    let origin = Origin { host: "fuzz".to_owned(), clock_offset_ns: 0 };
+    let origin = Origin::new("fuzz", 0, 0);
     let mut core = Core::new(settings, origin);
     let mut now_ns = 1 << 40;
     while let Some((&[operation, low, high], rest)) = input.split_first_chunk() {

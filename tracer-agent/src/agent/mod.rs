@@ -135,7 +135,7 @@ impl Agent {
     pub fn ready(&self) -> impl Fn() -> Ready + Clone + Send + Sync + 'static {
         let host = Arc::clone(&self.host);
         move || {
-            let origin = Origin { host: host.name().to_owned(), clock_offset_ns: clock::wall_offset_ns() };
+            let origin = origin(&host);
             Ready::new(clock::monotonic_ns(), &origin, host.hooks(), host.groups())
         }
     }
@@ -144,7 +144,7 @@ impl Agent {
     pub fn audit(&self) -> impl Fn() -> AuditView + Clone + Send + Sync + 'static {
         let host = Arc::clone(&self.host);
         move || {
-            let origin = Origin { host: host.name().to_owned(), clock_offset_ns: clock::wall_offset_ns() };
+            let origin = origin(&host);
             AuditView::new(host.audit(Age::Now), &origin, |netns| Names::scope(&*host, netns))
         }
     }
@@ -295,6 +295,11 @@ async fn programs_speak(log: &mut Option<ProgramLog>) -> std::io::Result<()> {
         Some(log) => log.read().await,
         None => std::future::pending().await,
     }
+}
+
+/// Now, on this host.
+fn origin(host: &Host) -> Origin {
+    Origin::new(host.name(), clock::wall_offset_ns(), clock::suspended_ns())
 }
 
 /// What a recording of this run has to know of the host.

@@ -15,7 +15,9 @@ const UPSTREAM: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 3, 
 const OWN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 1, 2)), 43210);
 
 pub fn origin() -> Origin {
-    Origin { host: "gw-1".to_owned(), clock_offset_ns: 1_795_176_187_412_345_678 - 1_000_000_000 }
+    // The host slept for three seconds before.
+    let clock_offset_ns = 1_795_176_187_412_345_678 - 1_000_000_000;
+    Origin { host: "gw-1".to_owned(), clock_offset_ns, boot_offset_ns: clock_offset_ns - 3_000_000_000 }
 }
 
 pub fn process(tgid: u32, comm: &str) -> Process {
@@ -23,7 +25,7 @@ pub fn process(tgid: u32, comm: &str) -> Process {
         tgid,
         parent_tgid: 1,
         parent_start_boottime: 0,
-        start_boottime: 1,
+        start_boottime: 2_003_900_000,
         comm: comm.to_owned(),
         cgroup_id: 1,
         netns: 4_026_532_246,

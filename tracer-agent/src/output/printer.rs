@@ -171,7 +171,7 @@ impl Printer {
             (_, Line::Verdict(view)) => self.item(&Item::Verdict((*view).into())).await,
             (_, Line::Omitted(omitted)) => self.item(&Item::Omitted(omitted)).await,
             // Nobody asked for the first, the second ends a stream, and the client has made an error of the last.
-            (_, Line::Audit(_) | Line::History(_) | Line::Error(_)) => Ok(()),
+            (_, Line::Audit(_) | Line::History(_) | Line::State(_) | Line::Error(_)) => Ok(()),
         }
     }
 }

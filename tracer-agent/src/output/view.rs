@@ -5,17 +5,21 @@
 //! what an agent sent as JSON.
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de};
 
 use super::audit::AuditView;
 use super::history::Extent;
+use super::state::StateView;
 use super::text::printable_json;
 use crate::enrich::container::Container;
-use crate::event::{Process, Role, Target};
+use crate::event::{Exit, Process, Role, Target};
 use crate::verdict::{By, Cause, Confidence, How, Impact, Verdict, signal_name};
 
 /// Goes up when a key changes its meaning or goes away; new keys do not count.
 pub const SCHEMA: u32 = 1;
+
+/// What a start time is rounded to: the kernel gave it in clock ticks for long, and nobody needs more.
+const HUNDREDTH_NS: i128 = 10_000_000;
 
 /// What only the host knows.
 pub trait Names {
@@ -33,6 +37,9 @@ pub struct Origin {
     pub host: String,
     /// `CLOCK_REALTIME` minus `CLOCK_MONOTONIC`, nanoseconds.
     pub clock_offset_ns: i64,
+    /// `CLOCK_REALTIME` minus `CLOCK_BOOTTIME` when the run began, nanoseconds. It stays what it was: so a process
+    /// keeps the start time that it was first told with.
+    pub boot_offset_ns: i64,
 }
 
 /// What a line is.
@@ -44,6 +51,8 @@ pub enum Kind {
     Omitted,
     Audit,
     History,
+    State,
+    Report,
     Error,
 }
 
@@ -83,6 +92,9 @@ pub struct OwnerView {
     pub comm: String,
     pub cgroup: Option<String>,
     pub container: Option<String>,
+    /// When it was started, as `ps -o lstart` says, to 10 ms.
+    #[serde(default, with = "hundredths")]
+    pub started: Option<Timestamp>,
 }
 
 /// The process whose action or end is the cause.
@@ -92,10 +104,13 @@ pub struct CulpritView {
     pub comm: String,
     pub exit: Option<ExitView>,
     pub killed_by: Option<ProcessView>,
+    /// As in [`OwnerView`].
+    #[serde(default, with = "hundredths")]
+    pub started: Option<Timestamp>,
 }
 
 /// How a process ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ExitView {
     pub code: Option<u8>,
     pub signal: Option<String>,
@@ -184,6 +199,7 @@ pub enum Line {
     Omitted(Omitted),
     Audit(Box<AuditView>),
     History(HistoryView),
+    State(Box<StateView>),
     Error(Refusal),
 }
 
@@ -193,7 +209,7 @@ impl VerdictView {
     #[must_use]
     pub fn new(verdict: &Verdict, names: &dyn Names, origin: &Origin) -> Self {
         // First, since whose network a namespace is may be learned from the processes in it.
-        let owner = verdict.owner.as_ref().map(|p| OwnerView::new(p, names));
+        let owner = verdict.owner.as_ref().map(|p| OwnerView::new(p, names, origin));
         Self {
             schema: SCHEMA,
             kind: Kind::Verdict,
@@ -217,12 +233,9 @@ impl VerdictView {
             culprit: verdict.culprit.as_ref().map(|c| CulpritView {
                 pid: c.process.tgid,
                 comm: c.process.comm.clone(),
-                exit: c.exit.map(|exit| ExitView {
-                    code: exit.code,
-                    signal: exit.signal.map(signal_name),
-                    oom: exit.oom,
-                }),
+                exit: c.exit.map(ExitView::new),
                 killed_by: c.killed_by.as_ref().map(ProcessView::new),
+                started: origin.start_of(&c.process),
             }),
             connection: ConnectionView {
                 cookie: verdict.connection.cookie,
@@ -254,15 +267,44 @@ impl VerdictView {
 }
 
 impl OwnerView {
-    fn new(process: &Process, names: &dyn Names) -> Self {
+    fn new(process: &Process, names: &dyn Names, origin: &Origin) -> Self {
         let cgroup = names.cgroup(process);
         let container = cgroup.as_deref().and_then(Container::from_cgroup).map(|c| c.id);
-        Self { pid: process.tgid, comm: process.comm.clone(), cgroup, container }
+        let started = origin.start_of(process);
+        Self { pid: process.tgid, comm: process.comm.clone(), cgroup, container, started }
+    }
+}
+
+impl Origin {
+    /// At the beginning of a run; `suspended_ns` is how long the host has slept since it was booted.
+    #[must_use]
+    pub fn new(host: &str, clock_offset_ns: i64, suspended_ns: u64) -> Self {
+        let boot_offset_ns = clock_offset_ns.saturating_sub_unsigned(suspended_ns);
+        Self { host: host.to_owned(), clock_offset_ns, boot_offset_ns }
+    }
+
+    /// When a process was started, to 10 ms; None if it is not known.
+    #[must_use]
+    pub fn start_of(&self, process: &Process) -> Option<Timestamp> {
+        if process.start_boottime == 0 {
+            return None;
+        }
+        let wall_ns = i128::from(process.start_boottime) + i128::from(self.boot_offset_ns);
+        let rounded = (wall_ns + HUNDREDTH_NS / 2).div_euclid(HUNDREDTH_NS) * HUNDREDTH_NS;
+        Timestamp::from_nanosecond(rounded).ok()
+    }
+}
+
+impl ExitView {
+    #[must_use]
+    pub fn new(exit: Exit) -> Self {
+        Self { code: exit.code, signal: exit.signal.map(signal_name), oom: exit.oom }
     }
 }
 
 impl ProcessView {
-    fn new(process: &Process) -> Self {
+    #[must_use]
+    pub fn new(process: &Process) -> Self {
         Self { pid: process.tgid, comm: process.comm.clone() }
     }
 }
@@ -354,6 +396,8 @@ impl Line {
             Kind::Omitted => Self::Omitted(serde_json::from_str(line)?),
             Kind::Audit => Self::Audit(serde_json::from_str(line)?),
             Kind::History => Self::History(serde_json::from_str(line)?),
+            Kind::State => Self::State(Box::new(serde_json::from_str(line)?)),
+            Kind::Report => return Err(de::Error::custom("a report is no line of a stream")),
             Kind::Error => Self::Error(serde_json::from_str(line)?),
         })
     }
@@ -386,6 +430,24 @@ pub(super) mod nanoseconds {
 
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+/// The same with two digits, or null.
+pub(super) mod hundredths {
+    use jiff::Timestamp;
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    #[expect(clippy::ref_option, reason = "serde hands on what the field is")]
+    pub fn serialize<S: Serializer>(time: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
+        match time {
+            Some(time) => serializer.collect_str(&format_args!("{time:.2}")),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
+        Option::deserialize(deserializer)
     }
 }
 

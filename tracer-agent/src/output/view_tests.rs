@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::*;
 use crate::output::fixture;
 
-const CONTRACT: &str = r#"{"schema":1,"kind":"verdict","time":"2026-11-20T12:03:07.412345678Z","host":"gw-1","netns":4026532246,"scope":"host","role":"client","upstream":"10.0.3.7:9000","listener":null,"local":"10.0.1.2:43210","peer":"10.0.3.7:9000","by":"upstream","cause":"oom_killed","impact":"request_lost","confidence":"proven","alternatives":[],"how":"fin_received","rst_reason":null,"owner":{"pid":812,"comm":"nginx","cgroup":"/system.slice/nginx.service","container":null},"culprit":{"pid":4242,"comm":"php-fpm","exit":{"code":null,"signal":"SIGKILL","oom":true},"killed_by":null},"connection":{"cookie":9182,"age_ms":5210.2,"bytes_sent":312,"bytes_received":0,"since_request_ms":1204.1,"reused":true,"retransmits":0,"srtt_us":180},"evidence":["php-fpm[4242] ended by SIGKILL"],"summary":"nginx[812] lost a request"}"#;
+const CONTRACT: &str = r#"{"schema":1,"kind":"verdict","time":"2026-11-20T12:03:07.412345678Z","host":"gw-1","netns":4026532246,"scope":"host","role":"client","upstream":"10.0.3.7:9000","listener":null,"local":"10.0.1.2:43210","peer":"10.0.3.7:9000","by":"upstream","cause":"oom_killed","impact":"request_lost","confidence":"proven","alternatives":[],"how":"fin_received","rst_reason":null,"owner":{"pid":812,"comm":"nginx","cgroup":"/system.slice/nginx.service","container":null,"started":"2026-11-20T12:03:05.42Z"},"culprit":{"pid":4242,"comm":"php-fpm","exit":{"code":null,"signal":"SIGKILL","oom":true},"killed_by":null,"started":"2026-11-20T12:03:05.42Z"},"connection":{"cookie":9182,"age_ms":5210.2,"bytes_sent":312,"bytes_received":0,"since_request_ms":1204.1,"reused":true,"retransmits":0,"srtt_us":180},"evidence":["php-fpm[4242] ended by SIGKILL"],"summary":"nginx[812] lost a request"}"#;
 
 #[test]
 fn a_verdict_is_spelled_as_the_contract_says() {
@@ -29,6 +29,19 @@ fn what_is_not_known_is_null_and_no_key_goes_missing() {
     assert_eq!(json["listener"], "10.0.1.2:43210");
     assert_eq!(json["connection"].get("age_ms"), Some(&Value::Null));
     assert_eq!(json.as_object().unwrap().len(), 23);
+}
+
+#[test]
+fn the_start_of_a_process_is_told_to_the_hundredth_of_a_second_or_not_at_all() {
+    let origin = Origin { boot_offset_ns: 1_795_176_180_000_000_000, ..fixture::origin() };
+    let started = |start_boottime| {
+        let process = Process { start_boottime, ..fixture::process(7, "x") };
+        origin.start_of(&process).map(|time| time.to_string())
+    };
+    assert_eq!(started(1_004_999_999).as_deref(), Some("2026-11-20T12:03:01Z"));
+    assert_eq!(started(1_005_000_000).as_deref(), Some("2026-11-20T12:03:01.01Z"));
+    assert_eq!(started(0), None);
+    assert_eq!(started(u64::MAX).as_deref(), Some("2611-06-11T11:37:33.71Z"));
 }
 
 #[test]

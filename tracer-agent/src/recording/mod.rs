@@ -110,7 +110,7 @@ impl Header {
 
     #[must_use]
     pub fn origin(&self) -> Origin {
-        Origin { host: self.host.clone(), clock_offset_ns: self.clock_offset_ns }
+        Origin::new(&self.host, self.clock_offset_ns, self.suspended_ns)
     }
 
     /// The first line of the stream of this run.

@@ -1,0 +1,410 @@
+//! The report as one page for a terminal: the verdict first, details below.
+//!
+//! Made for eighty columns and for somebody who has just been woken. Text that processes chose is made safe first:
+//! see `output::text`.
+
+use anstyle::{AnsiColor, Style};
+use jiff::tz::TimeZone;
+
+use super::findings::impacts;
+use super::phrases::{Clock, count, length};
+use super::{Culprit, Group, Instance, Part, Program, Report, Stale, Timeline};
+use crate::output::state::{TimeoutView, UpstreamState, WaitedFor};
+use crate::output::text::printable;
+use crate::verdict::By;
+
+/// Without a terminal, and at most: longer lines are hard to read.
+const COLUMNS: usize = 80;
+const WIDEST: usize = 100;
+const NARROWEST: usize = 30;
+/// What a page shows of each section; `--json` has the rest.
+const GROUPS: usize = 8;
+const PROGRAMS: usize = 6;
+const LISTED: usize = 10;
+const ADVICE: usize = 3;
+const PIDS: usize = 4;
+
+const RED: Style = AnsiColor::Red.on_default().bold();
+const GREEN: Style = AnsiColor::Green.on_default().bold();
+const YELLOW: Style = AnsiColor::Yellow.on_default();
+const BOLD: Style = Style::new().bold();
+const DIM: Style = Style::new().dimmed();
+
+/// Spells a report.
+#[derive(Clone, Debug)]
+pub struct Page<'a> {
+    report: &'a Report,
+    clock: Clock,
+    width: usize,
+    text: String,
+}
+
+impl<'a> Page<'a> {
+    /// For a terminal of so many columns; None where it is none.
+    #[must_use]
+    pub fn new(report: &'a Report, zone: TimeZone, columns: Option<usize>) -> Self {
+        let width = columns.unwrap_or(COLUMNS).clamp(NARROWEST, WIDEST);
+        Self { report, clock: Clock { zone, now: report.time }, width, text: String::new() }
+    }
+
+    /// The page, with colours.
+    #[must_use]
+    pub fn text(mut self) -> String {
+        self.verdict();
+        self.timeline(&self.report.timeline);
+        self.groups();
+        self.programs();
+        self.stale();
+        self.learned();
+        self.next();
+        self.text
+    }
+
+    fn verdict(&mut self) {
+        let report = self.report;
+        let day = report.time.to_zoned(self.clock.zone.clone()).strftime("%Y-%m-%d %H:%M:%S").to_string();
+        self.line(DIM, 0, &format!("{} on {day}, all times {}", report.host, self.clock.zone()));
+        self.text.push('\n');
+        let style = if report.totals.losses > 0 { RED } else { GREEN };
+        self.line(style, 0, &report.headline);
+        for finding in &report.findings {
+            self.item("- ", 0, finding);
+        }
+        let span = report.span;
+        if let Some(since) = span.covered_since
+            && span.since.is_none_or(|asked| asked < since)
+        {
+            let since = self.clock.moment(since);
+            let why = match span.forgotten {
+                0 => format!("The agent started at {since}: nothing from before is known."),
+                n => format!(
+                    "Nothing from before {since} is in here: the agent has had to forget {n} verdicts."
+                ),
+            };
+            if span.forgotten > 0 || span.since.is_some() {
+                self.line(YELLOW, 0, &why);
+            }
+        }
+        if report.totals.harmless > 0 {
+            let harmless = count(report.totals.harmless, "connection");
+            self.line(DIM, 0, &format!("{harmless} more ended without harm."));
+        }
+    }
+
+    /// One mark for each interval.
+    fn timeline(&mut self, timeline: &Timeline) {
+        const MARKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+        let most = timeline.losses.iter().copied().max().unwrap_or_default();
+        let Some(from) = timeline.from.filter(|_| timeline.losses.len() > 2) else { return };
+        let mark = |losses: &u64| match losses {
+            0 => ' ',
+            // The fullest gets the highest mark, and one loss the lowest.
+            n => MARKS[((n * 8 - 1) / most.max(1)).min(7) as usize],
+        };
+        let marks: String = timeline.losses.iter().map(mark).collect();
+        let seconds = i64::try_from(timeline.seconds).unwrap_or(i64::MAX);
+        let each = length(jiff::SignedDuration::from_secs(seconds));
+        self.text.push('\n');
+        self.line(YELLOW, 2, marks.trim_end());
+        let from = self.clock.moment(from);
+        self.line(DIM, 2, &format!("from {from} on, {each} each; the fullest {}", count(most, "loss")));
+    }
+
+    fn groups(&mut self) {
+        let report = self.report;
+        if report.groups.is_empty() {
+            return;
+        }
+        self.heading("What was lost");
+        for group in report.groups.iter().take(GROUPS) {
+            self.group(group);
+        }
+        let hidden = report.groups.iter().skip(GROUPS);
+        let (more, losses) = hidden.fold((0, 0), |(n, losses), group| (n + 1, losses + group.losses));
+        let (more, losses) = (more + report.others.groups, losses + report.others.losses);
+        if losses > 0 {
+            let (losses, more) = (count(losses, "loss"), count(more, "line"));
+            self.line(DIM, 2, &format!("… and {losses} in {more} more: --json shows them"));
+        }
+    }
+
+    fn group(&mut self, group: &Group) {
+        let Group { cause, by, .. } = group;
+        let accepted = if group.upstream.is_none() { " (accepted)" } else { "" };
+        let address = format!("{}{}{accepted}", printable(group.address()), in_scope(&group.scope));
+        let by = if *by == By::Upstream { String::new() } else { format!(", by {by}") };
+        let losses = format!("{:>6}", group.losses);
+        self.text.push_str(&paint(RED, &losses));
+        self.text.push_str("  ");
+        self.item_after(
+            &[(BOLD, &address), (Style::new(), " "), (BOLD, cause.name()), (Style::new(), &by)],
+            8,
+        );
+        let (first, last) = (self.clock.moment(group.first), self.clock.moment(group.last));
+        let when = if first == last { format!("at {first}") } else { format!("{first} to {last}") };
+        self.line(DIM, 8, &format!("{when}: {}", impacts(&group.impacts)));
+        for culprit in &group.culprits {
+            let told = culprit_line(culprit, &self.clock);
+            self.line(Style::new(), 8, &told);
+        }
+        if group.other_culprits > 0 {
+            self.line(DIM, 8, &format!("other culprits: {}", count(group.other_culprits, "loss")));
+        }
+        if let Some(container) = &group.container {
+            self.line(Style::new(), 8, &format!("gateway in container {}", short(container)));
+        }
+        self.line(DIM, 8, &format!("e.g. {}", group.example));
+    }
+
+    fn programs(&mut self) {
+        let report = self.report;
+        let told: Vec<_> = report.programs.iter().filter(|program| program.part == Part::Culprit).collect();
+        let owners: Vec<_> = report.programs.iter().filter(|program| program.part == Part::Owner).collect();
+        if report.programs.is_empty() {
+            return;
+        }
+        self.heading("Processes");
+        for program in told.into_iter().take(PROGRAMS).chain(owners.into_iter().take(PROGRAMS / 2)) {
+            self.program(program);
+        }
+    }
+
+    fn program(&mut self, program: &Program) {
+        let part = match program.part {
+            Part::Culprit => "",
+            Part::Owner => " (gateway)",
+        };
+        let container =
+            program.container.as_deref().map_or(String::new(), |id| format!(" in container {}", short(id)));
+        let mut figures = vec![count(program.processes, "process")];
+        if program.ended > 0 {
+            figures.push(format!("{} ended", program.ended));
+        }
+        if program.restarts > 0 {
+            figures.push(format!("restarted {}", count(program.restarts, "time")));
+        }
+        let name = format!("{}{part}{container}", printable(&program.comm));
+        self.text.push_str("  ");
+        self.item_after(&[(BOLD, &name), (Style::new(), &format!(": {}", figures.join(", ")))], 2);
+        let hidden = program.processes.saturating_sub(program.latest.len() as u64);
+        if hidden > 0 {
+            self.line(DIM, 4, &format!("… {hidden} before"));
+        }
+        for instance in &program.latest {
+            let told = instance_line(instance, &self.clock);
+            self.line(Style::new(), 4, &told);
+        }
+    }
+
+    fn stale(&mut self) {
+        if self.report.stale.is_empty() {
+            return;
+        }
+        self.heading("Nothing listens");
+        for stale in self.report.stale.iter().take(LISTED) {
+            let told = stale_line(stale, &self.clock);
+            self.item("  ", 0, &told);
+        }
+        self.more(self.report.stale.len());
+    }
+
+    fn learned(&mut self) {
+        // Those that lost something first, the others by their address.
+        let lost = |state: &UpstreamState| {
+            !self.report.groups.iter().any(|g| g.address() == state.upstream && g.scope == state.scope)
+        };
+        let has_limits = |state: &&UpstreamState| {
+            state.upstream_timeout.is_some()
+                || !state.gateway_timeouts.is_empty()
+                || state.idle_limit_ms.is_some()
+        };
+        let mut told: Vec<_> = self.report.learned.iter().filter(has_limits).collect();
+        told.sort_by_key(|state| lost(state));
+        if told.is_empty() {
+            return;
+        }
+        self.heading("Timeouts and keep-alive");
+        for state in told.iter().take(LISTED) {
+            let name = format!("{}{}", printable(&state.upstream), in_scope(&state.scope));
+            self.line(BOLD, 2, &name);
+            for limit in limits(state) {
+                self.line(Style::new(), 4, &limit);
+            }
+        }
+        self.more(told.len());
+    }
+
+    fn next(&mut self) {
+        if self.report.next.is_empty() {
+            return;
+        }
+        self.heading("What to do next");
+        for next in self.report.next.iter().take(ADVICE) {
+            let losses = format!(" ({})", count(next.losses, "loss"));
+            self.text.push_str("  ");
+            self.item_after(&[(BOLD, next.cause.name()), (DIM, &losses)], 2);
+            self.line(Style::new(), 4, &next.advice.replace("**", "").replace('`', ""));
+        }
+        let more: Vec<_> = self.report.next.iter().skip(ADVICE).map(|next| next.cause.name()).collect();
+        let more = if more.is_empty() { String::new() } else { format!(" (also of {})", more.join(", ")) };
+        self.line(DIM, 2, &format!("rstrace explain CAUSE says more{more}"));
+    }
+
+    fn heading(&mut self, title: &str) {
+        self.text.push('\n');
+        self.text.push_str(&paint(BOLD.underline(), title));
+        self.text.push('\n');
+    }
+
+    /// How many are not shown.
+    fn more(&mut self, of: usize) {
+        if of > LISTED {
+            self.line(DIM, 2, &format!("… and {} more: --json shows them", of - LISTED));
+        }
+    }
+
+    /// Wrapped, every line indented.
+    fn line(&mut self, style: Style, indent: usize, text: &str) {
+        let text = printable(text);
+        let margin = " ".repeat(indent);
+        for line in textwrap::wrap(&text, self.width.saturating_sub(indent).max(1)) {
+            self.text.push_str(&margin);
+            self.text.push_str(&paint(style, &line));
+            self.text.push('\n');
+        }
+    }
+
+    /// Wrapped beside its mark.
+    fn item(&mut self, mark: &str, indent: usize, text: &str) {
+        let text = printable(text);
+        let beside = indent + mark.len();
+        let lines = textwrap::wrap(&text, self.width.saturating_sub(beside).max(1));
+        for (at, line) in lines.iter().enumerate() {
+            let begin = if at == 0 { format!("{}{mark}", " ".repeat(indent)) } else { " ".repeat(beside) };
+            self.text.push_str(&format!("{begin}{line}\n"));
+        }
+    }
+
+    /// The rest of a line that has begun, in several colours; what does not fit goes on below.
+    fn item_after(&mut self, parts: &[(Style, &str)], indent: usize) {
+        let mut column = indent;
+        for (style, part) in parts {
+            let wide = textwrap::core::display_width(part);
+            if column > indent && column + wide > self.width {
+                self.text.push_str(&format!("\n{}", " ".repeat(indent)));
+                column = indent;
+            }
+            self.text.push_str(&paint(*style, if column == indent { part.trim_start() } else { part }));
+            column += wide;
+        }
+        self.text.push('\n');
+    }
+}
+
+/// `php-fpm[4242, 4243]: OOM-killed, 3 processes, the last started 12:03:59`.
+fn culprit_line(culprit: &Culprit, clock: &Clock) -> String {
+    let mut pids: Vec<_> = culprit.pids.iter().take(PIDS).map(u32::to_string).collect();
+    if culprit.processes > pids.len() as u64 {
+        pids.push("…".to_owned());
+    }
+    let mut told = format!("culprit {}[{}]", culprit.comm, pids.join(", "));
+    if let Some(ended) = &culprit.ended {
+        told.push_str(&format!(" {ended}"));
+        if culprit.processes > 1 {
+            told.push_str(&format!(" {} times", culprit.processes));
+        }
+    }
+    if let Some(started) = culprit.started {
+        let which = if culprit.processes > 1 { ", the last" } else { "," };
+        told.push_str(&format!("{which} started {}", clock.moment(started)));
+    }
+    told
+}
+
+/// `[4242] started 11:50:01 (13 min before), OOM-killed about 12:03:07`.
+fn instance_line(instance: &Instance, clock: &Clock) -> String {
+    let started = match instance.started {
+        Some(started) => format!("started {} ({})", clock.moment(started), clock.ago(started)),
+        None => "start not known".to_owned(),
+    };
+    let seen = clock.moment(instance.seen);
+    match &instance.ended {
+        Some(ended) => format!("[{}] {started}, {ended}, last seen {seen}", instance.pid),
+        None => format!("[{}] {started}", instance.pid),
+    }
+}
+
+/// Since when nothing listens, who did, and whether something does again.
+fn stale_line(stale: &Stale, clock: &Clock) -> String {
+    let begin =
+        format!("{}{}: refused {}", stale.upstream, in_scope(&stale.scope), count(stale.losses, "time"));
+    let (first, last) = (clock.moment(stale.first), clock.moment(stale.last));
+    let begin =
+        if first == last { format!("{begin} at {first}") } else { format!("{begin}, {first} to {last}") };
+    let Some(listener) = &stale.listener else {
+        return format!("{begin}; nothing of this host was ever seen to listen there");
+    };
+    let process = listener.process.as_ref().map(|process| {
+        let mut who = format!("{}[{}]", process.comm, process.pid);
+        if let Some(started) = process.started {
+            who.push_str(&format!(", started {}", clock.moment(started)));
+        }
+        if let Some(exit) = &process.exit {
+            who.push_str(&format!(", {}", super::culprits::how_ended(exit, None)));
+        }
+        who
+    });
+    match (listener.listening, listener.ceased, process) {
+        (true, _, Some(who)) => format!("{begin}; now {who} listens there"),
+        (true, _, None) => format!("{begin}; now something listens there"),
+        (false, Some(ceased), Some(who)) => {
+            format!("{begin}; nothing listens since {} (before: {who})", clock.moment(ceased))
+        }
+        (false, Some(ceased), None) => format!("{begin}; nothing listens since {}", clock.moment(ceased)),
+        (false, None, _) => format!("{begin}; nothing listens there"),
+    }
+}
+
+/// What was learned of one upstream, in sentences.
+fn limits(state: &UpstreamState) -> Vec<String> {
+    let mut limits = Vec::new();
+    let times = |t: &TimeoutView| format!("{} ({} of the last {})", seconds(t.age_ms), t.times, t.of);
+    if let Some(timeout) = &state.upstream_timeout {
+        limits.push(format!("gives up requests after {}: a timeout of its own", times(timeout)));
+    }
+    for timeout in &state.gateway_timeouts {
+        let what = match timeout.waited_for {
+            WaitedFor::Connect => "connecting",
+            WaitedFor::Answer => "waiting for an answer",
+            WaitedFor::Sending => "sending a request",
+        };
+        limits.push(format!("the gateway gives up {what} after {}", times(timeout)));
+    }
+    if let Some(limit) = state.idle_limit_ms {
+        let keep = match (limit / 1000.0).floor() {
+            whole if whole >= 2.0 => format!(" (nginx: keepalive_timeout {}s)", whole - 1.0),
+            _ => String::new(),
+        };
+        let limit = seconds(limit);
+        limits.push(format!("closes idle connections after {limit}: keep them for less{keep}"));
+    }
+    limits
+}
+
+fn seconds(milliseconds: f64) -> String {
+    format!("{:.2} s", milliseconds / 1000.0)
+}
+
+/// Which one it is, where it is not the host's own.
+fn in_scope(scope: &str) -> String {
+    if scope == "host" { String::new() } else { format!(" ({})", printable(scope)) }
+}
+
+/// What `docker ps` and `crictl ps` show of an id.
+fn short(container: &str) -> String {
+    container.chars().take(12).collect()
+}
+
+fn paint(style: Style, text: &str) -> String {
+    format!("{style}{text}{style:#}")
+}

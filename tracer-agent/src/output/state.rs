@@ -1,0 +1,97 @@
+//! What an agent has learned and its verdicts do not carry: timeouts, idle limits, who listens where.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::view::{ExitView, Kind, SCHEMA, hundredths, json_line, nanoseconds};
+
+/// Upstreams in one line; as many as /metrics names.
+pub const MAX_UPSTREAMS: usize = 2048;
+
+/// The answer of an agent to what it knows now.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StateView {
+    pub schema: u32,
+    pub kind: Kind,
+    #[serde(with = "nanoseconds")]
+    pub time: Timestamp,
+    pub host: String,
+    /// When the agent began to see.
+    #[serde(with = "nanoseconds")]
+    pub since: Timestamp,
+    pub upstreams: Vec<UpstreamState>,
+    /// Upstreams beyond [`MAX_UPSTREAMS`].
+    pub omitted: u64,
+}
+
+/// What is known of one upstream.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UpstreamState {
+    pub upstream: String,
+    pub scope: String,
+    /// The age at which it gives up requests; null if none repeats.
+    pub upstream_timeout: Option<TimeoutView>,
+    /// The ages at which the gateway gives it up.
+    pub gateway_timeouts: Vec<TimeoutView>,
+    /// The idle age at which it closes kept connections: the gateway has to keep them for less.
+    pub idle_limit_ms: Option<f64>,
+    /// Null if nothing of this host was ever seen to listen there.
+    pub listener: Option<ListenerState>,
+}
+
+/// An age at which requests were given up, over and over.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TimeoutView {
+    pub waited_for: WaitedFor,
+    pub age_ms: f64,
+    /// Waits that ended at about this age, of so many that are remembered.
+    pub times: u64,
+    pub of: u64,
+}
+
+/// What was waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WaitedFor {
+    /// The handshake (`proxy_connect_timeout`).
+    Connect,
+    /// The answer (`proxy_read_timeout`, or the upstream's own limit).
+    Answer,
+    /// The other side to take the request (`proxy_send_timeout`).
+    Sending,
+}
+
+/// Who listens at an address of this host, or did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListenerState {
+    pub listening: bool,
+    /// Since when nothing listens there.
+    pub ceased: Option<Timestamp>,
+    /// Who listens, or did last.
+    pub process: Option<ListenerProcess>,
+}
+
+/// The process of a listener.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListenerProcess {
+    pub pid: u32,
+    pub comm: String,
+    #[serde(default, with = "hundredths")]
+    pub started: Option<Timestamp>,
+    pub exit: Option<ExitView>,
+}
+
+impl StateView {
+    /// The line, without its line feed.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        json_line(self)
+    }
+
+    /// Without what is known of upstreams.
+    #[must_use]
+    pub fn new(host: &str, time: Timestamp, since: Timestamp) -> Self {
+        let (upstreams, host) = (Vec::new(), host.to_owned());
+        Self { schema: SCHEMA, kind: Kind::State, time, host, since, upstreams, omitted: 0 }
+    }
+}
