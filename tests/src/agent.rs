@@ -1,7 +1,9 @@
 //! Runs `rstrace` as an operator does: the daemon with live JSON lines, or `watch` by itself, and
 //! gives the lines with deadlines. It judges nothing; see `expect.rs`.
 
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant, SystemTime};
@@ -78,11 +80,40 @@ impl Agent {
     ///
     /// # Errors
     /// When the next one is not ready in time.
-    pub fn killed_and_started_again(mut self) -> Result<Self> {
+    pub fn killed_and_started_again(self) -> Result<Self> {
+        self.killed_and_started_with(&[])
+    }
+
+    /// The same with further arguments.
+    ///
+    /// # Errors
+    /// When the next one is not ready in time.
+    pub fn killed_and_started_with(mut self, arguments: &[&str]) -> Result<Self> {
         self.signal(libc::SIGKILL);
         self.wait(Duration::from_secs(5))?;
         let Self { folder, listen, .. } = self;
-        Self::start_in(Command::new(binary()?), folder, listen, &[])
+        Self::start_in(Command::new(binary()?), folder, listen, arguments)
+    }
+
+    /// What it has kept, oldest first, as its socket tells it.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn history(&self) -> Result<Vec<Value>> {
+        let mut stream = UnixStream::connect(self.socket())?;
+        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+        stream.write_all(b"{\"schema\":1,\"want\":\"history\"}\n")?;
+        let mut verdicts = Vec::new();
+        for line in BufReader::new(stream).lines() {
+            let line: Value = serde_json::from_str(&line?)?;
+            match line["kind"].as_str() {
+                Some("verdict") => verdicts.push(line),
+                Some("ready") => {}
+                Some("history") => return Ok(verdicts),
+                _ => bail!("an unexpected line: {line}"),
+            }
+        }
+        bail!("the history has no end")
     }
 
     /// Starts `watch --json` with further arguments. It serves no metrics.

@@ -5,6 +5,7 @@
 
 mod explain;
 mod filter;
+mod journal;
 mod recording;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -18,6 +19,7 @@ use jiff::SignedDuration;
 
 pub use explain::ExplainArgs;
 pub use filter::{FilterArgs, SpanError, When, now};
+pub use journal::JournalArgs;
 pub use recording::{RecordArgs, ReplayArgs};
 
 use crate::kernel::Groups;
@@ -106,6 +108,9 @@ pub struct AgentArgs {
     /// How many of the last verdicts to keep in memory for whoever asks later; 0 for none
     #[arg(long, value_name = "N", default_value_t = history::DEFAULT_CAPACITY)]
     pub history: usize,
+
+    #[command(flatten)]
+    pub journal: JournalArgs,
 
     #[command(flatten)]
     pub with: WithArgs,
@@ -233,6 +238,8 @@ pub enum WordError {
     Netns,
     #[error("give a time such as 15m (ago), 12:03, 2026-11-20T12:03 or 2026-11-20T12:03:07Z")]
     When,
+    #[error("give a size of at least 64KiB, such as 64MiB or 1GiB")]
+    Size,
     #[error("give the id of a container, or how it begins")]
     Container,
     #[error("one of error, warn, info, debug, trace, off")]

@@ -20,6 +20,7 @@ use crate::kernel::{self, Kernel, LoadError, Options, ProgramLog, Ring, RingErro
 use crate::output::audit::AuditView;
 use crate::output::http::Health;
 use crate::output::hub::{Hub, Why};
+use crate::output::journal::Journal;
 use crate::output::metrics::{Metrics, TableUse};
 use crate::output::view::HookView;
 use crate::output::{Names, Origin, Ready, Sink, VerdictView};
@@ -50,6 +51,7 @@ pub struct Agent {
     program_log: Option<ProgramLog>,
     header: Header,
     recorder: Option<Recorder>,
+    journal: Option<Journal>,
     ticks: u64,
     /// Ends that the kernel could not queue, as far as the readers know.
     lost_told: u64,
@@ -105,6 +107,7 @@ impl Agent {
             program_log,
             header,
             recorder,
+            journal: None,
             ticks: 0,
             lost_told: 0,
         })
@@ -113,6 +116,11 @@ impl Agent {
     #[must_use]
     pub fn hub(&self) -> Hub {
         self.hub.clone()
+    }
+
+    /// From now on, what is news is written there too.
+    pub fn keep_journal(&mut self, journal: Journal) {
+        self.journal = Some(journal);
     }
 
     #[must_use]
@@ -232,6 +240,9 @@ impl Agent {
         let view = Arc::new(VerdictView::new(&verdict, names, self.core.origin()));
         self.metrics.deliver(&verdict, &view);
         self.hub.deliver(&verdict, &view);
+        if let Some(journal) = &mut self.journal {
+            journal.deliver(&verdict, &view);
+        }
     }
 
     /// When the next ended connection has waited long enough.
@@ -325,7 +336,7 @@ fn connect(kernel: &Arc<Mutex<Kernel>>, host: &Arc<Host>, metrics: &Arc<Metrics>
     metrics.set_hooks(host.hooks());
     metrics.set_source(Box::new(Arc::clone(host)));
     let dropped = Arc::clone(metrics);
-    hub.on_dropped(move |sink| dropped.dropped(sink));
+    hub.on_dropped(move |sink| dropped.dropped(sink, 1));
     let switched = Arc::clone(kernel);
     hub.on_all_ends(move |all| {
         if let Err(error) = lock(&switched).queue_all_ends(all) {

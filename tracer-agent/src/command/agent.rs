@@ -1,5 +1,7 @@
 //! `rstrace agent`: the daemon.
 
+use std::time::Duration;
+
 use anyhow::Context as _;
 
 use super::told_to_stop;
@@ -7,12 +9,16 @@ use crate::agent::Agent;
 use crate::cli::{AgentArgs, Global};
 use crate::kernel::{Kernel, Options};
 use crate::output::filter::Filter;
-use crate::output::http;
+use crate::output::history::History;
+use crate::output::journal::{Journal, Opened, Opening, Written};
 use crate::output::printer::{Feed, Format, Limits, Printer};
 use crate::output::socket::Server;
+use crate::output::{http, metrics};
 
 /// Lines that the agent's own terminal may be behind.
 const QUEUE: usize = 4096;
+/// How long the last lines of the journal may take after ctrl-C.
+const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// Runs until it is told to stop.
 pub(super) async fn run(args: &AgentArgs, global: &Global) -> anyhow::Result<()> {
@@ -21,25 +27,51 @@ pub(super) async fn run(args: &AgentArgs, global: &Global) -> anyhow::Result<()>
     // Whatever may be occupied is taken before anything is loaded.
     let server = Server::bind(&args.socket)?;
     let listener = http::bind(args.listen).await?;
-    let agent = Agent::start(&Options {
+    // Read while the programs are loaded.
+    let journal = args.journal.place().map(|place| Opening::begin(place, args.history)).transpose();
+    let journal = journal.context("cannot start the thread of the journal")?;
+    let mut agent = Agent::start(&Options {
         vantage: None,
         groups: args.with.groups(),
         debug_programs: global.debug_programs,
     })?;
-    agent.hub().remember(args.history);
+    let written = remember(journal, args.history, &mut agent)?;
     let (metrics, health) = (agent.metrics(), agent.health());
     let ready = agent.ready();
     let live = live(args, &agent)?;
     let socket = server.serve(agent.hub(), ready.clone(), agent.audit());
     let web = http::serve(listener, metrics, health).context("cannot start the HTTP server")?;
     tracing::info!("serving /metrics on {}, verdicts on {}", args.listen, args.socket.display());
-    tokio::select! {
+    let done = tokio::select! {
         done = agent.run() => done.context("the agent stopped"),
         done = web => done.context("the HTTP server stopped"),
         () = socket => Ok(()),
         done = live => done,
         done = told_to_stop() => done.context("cannot wait for signals"),
+    };
+    if let Some(written) = written {
+        // The agent has gone; a disk that takes nothing holds nobody up.
+        let _ = tokio::time::timeout(LAST_LINES, written.finish()).await;
     }
+    done
+}
+
+/// Begins with what the journal holds of the past, and goes on writing it.
+fn remember(journal: Option<Opening>, capacity: usize, agent: &mut Agent) -> anyhow::Result<Option<Written>> {
+    let Some(journal) = journal else {
+        agent.hub().remember(History::new(capacity));
+        return Ok(None);
+    };
+    let Opened { appender, history, skipped } = journal.finish()?;
+    if !skipped.is_nothing() {
+        tracing::warn!("the journal {}: {skipped}", appender.path().display());
+    }
+    agent.hub().remember(history);
+    let metrics = agent.metrics();
+    let started = Journal::start(appender, move |count| metrics.dropped(metrics::JOURNAL, count));
+    let (journal, written) = started.context("cannot start the thread of the journal")?;
+    agent.keep_journal(journal);
+    Ok(Some(written))
 }
 
 /// The agent's own terminal, with `--watch`; else nothing, for ever.

@@ -16,6 +16,7 @@ use std::process::ExitCode;
 
 use crate::cli::{Cli, Command, LogLevel};
 use crate::kernel::LoadError;
+use crate::output::journal::JournalError;
 use crate::output::printer::StreamError;
 use crate::output::socket::ClientError;
 use crate::output::write::WriteError;
@@ -72,6 +73,7 @@ fn report(error: &anyhow::Error) -> ExitCode {
         WRONG_USAGE
     } else if error.downcast_ref::<LoadError>().is_some_and(LoadError::is_refusal)
         || matches!(error.downcast_ref(), Some(ClientError::NotPermitted { .. }))
+        || error.downcast_ref::<JournalError>().is_some_and(JournalError::is_refusal)
     {
         REFUSED
     } else {

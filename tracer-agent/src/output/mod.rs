@@ -12,6 +12,7 @@ pub mod history;
 pub mod http;
 pub mod hub;
 pub mod human;
+pub mod journal;
 pub mod metrics;
 mod names;
 pub mod printer;

@@ -130,9 +130,9 @@ impl Hub {
         self.lock().history.extent()
     }
 
-    /// Begins a new past, of so many verdicts.
-    pub fn remember(&self, capacity: usize) {
-        self.lock().history = History::new(capacity);
+    /// Begins with this past.
+    pub fn remember(&self, history: History) {
+        self.lock().history = history;
     }
 
     /// Hands a verdict to everyone who wants it, and keeps it if it is news; never waits.

@@ -68,7 +68,7 @@ definitions! {
     EventsLost = Counter "rstrace_events_lost_total" ["stage"]
         "Events that never became known to the agent, by where they were lost.";
     EventsDropped = Counter "rstrace_events_dropped_total" ["sink"]
-        "Verdicts that a reader was too slow for.";
+        "Verdicts that a reader was too slow for, or that the journal had no room for.";
     KernelCounter = Counter "rstrace_kernel_counter_total" ["counter", "source"]
         "TCP events as the kernel counted them and as rstrace saw them, since rstrace met their network namespaces.";
     KernelCounterGap = Gauge "rstrace_kernel_counter_gap" ["counter", "scope", "why"]

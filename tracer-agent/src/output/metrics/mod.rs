@@ -160,9 +160,9 @@ impl Metrics {
         self.counted.undecodable.inc();
     }
 
-    /// A reader of the stream was too slow.
-    pub fn dropped(&self, sink: &'static str) {
-        self.counted.dropped.with_label_values(&[sink]).inc();
+    /// A sink was too slow for so many verdicts, or had no room for them.
+    pub fn dropped(&self, sink: &'static str, count: u64) {
+        self.counted.dropped.with_label_values(&[sink]).inc_by(count);
     }
 
     /// A process that owned sockets has ended.
@@ -362,8 +362,11 @@ impl Counted {
     }
 }
 
+/// The label `sink` of what the journal misses.
+pub const JOURNAL: &str = "journal";
+
 /// Names of sinks that can drop.
-const SINKS: [&str; 3] = ["socket", "stdout", "demo"];
+const SINKS: [&str; 4] = ["socket", "stdout", "demo", JOURNAL];
 
 const EVENT_KINDS: [&str; 12] = [
     "socket_end",

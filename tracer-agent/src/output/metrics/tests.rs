@@ -262,7 +262,7 @@ fn the_agents_own_state_is_shown() {
         HookView { hook: "tcp_fin".to_owned(), how: Some("fentry".to_owned()), attached: true },
         HookView { hook: "mark_victim".to_owned(), how: None, attached: false },
     ]);
-    metrics.dropped("socket");
+    metrics.dropped("socket", 1);
     for (sample, expected) in [
         (r#"rstrace_table_entries{table="connections"}"#, 1.0),
         (r#"rstrace_table_capacity{table="connections"}"#, 2.0),
