@@ -90,6 +90,21 @@ impl Nginx {
         Self::launch(namespace, address, &format!("{PREAMBLE}{server}\n}}\n"))
     }
 
+    /// Writes this content of its `http` block in place of the other; nginx reads it when it is told to.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn rewrite(&self, http: &str) -> Result<()> {
+        let (file, new) = (self.folder.path().join("nginx.conf"), self.folder.path().join("nginx.conf.new"));
+        fs::write(&new, format!("{PREAMBLE}{http}\n}}\n"))?;
+        Ok(fs::rename(new, file)?)
+    }
+
+    /// Lets nginx read its configuration again.
+    pub fn reload(&self) {
+        self.process.signal(libc::SIGHUP);
+    }
+
     fn launch(namespace: &Namespace, address: SocketAddr, configuration: &str) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("rstrace-nginx-").tempdir()?;
         let file = folder.path().join("nginx.conf");

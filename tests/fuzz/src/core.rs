@@ -1,7 +1,8 @@
 //! Events in any order and of any content, through the tables and the rules to the line.
 
 use tracer_agent::agent::{Core, Input};
-use tracer_agent::event::Process;
+use tracer_agent::enrich::gateways::Registration;
+use tracer_agent::event::{Process, Target};
 use tracer_agent::output::{Line, Names, Origin, VerdictView};
 use tracer_agent::table::Settings;
 use tracer_ebpf::wire::kind;
@@ -57,5 +58,9 @@ impl Names for Nameless {
 
     fn scope(&self, _: u32) -> String {
         "host".to_owned()
+    }
+
+    fn registration(&self, _: &Target, _: u32, _: Option<&Process>) -> Option<Registration> {
+        None
     }
 }

@@ -7,6 +7,7 @@ mod records;
 use std::io::Cursor;
 
 use tracer_agent::enrich::container::Container;
+use tracer_agent::enrich::gateways::{envoy_admin_address, haproxy, nginx, parse_envoy};
 use tracer_agent::kernel::btf::Btf;
 use tracer_agent::output::Line;
 use tracer_agent::output::filter::{Filter, GatewayFilter, UpstreamFilter};
@@ -29,6 +30,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "socket", run: socket },
     Target { name: "recording", run: recording },
     Target { name: "filter", run: filter },
+    Target { name: "gateway", run: gateway },
 ];
 
 /// The target of that name.
@@ -88,4 +90,20 @@ fn filter(input: &[u8]) {
     if let Ok(filter) = text.parse::<GatewayFilter>() {
         let _ = filter.to_string();
     }
+}
+
+/// The configuration of a gateway, which whoever may change it has written.
+fn gateway(input: &[u8]) {
+    let text = String::from_utf8_lossy(input);
+    let lines = text.split('\n').count();
+    let (parsed, fault) = nginx::parse(&text, "nginx.conf", Some("outer"));
+    assert!(fault.is_none_or(|fault| fault.line as usize <= lines), "a fault beyond the last line");
+    let (own, _) = nginx::parse(&text, "nginx.conf", None);
+    assert!(own.servers.len() <= parsed.servers.len(), "fewer servers within an upstream block");
+    for server in parsed.servers.into_iter().chain(haproxy::parse(&text, "haproxy.cfg")) {
+        assert!(server.registration.line.is_some_and(|line| line as usize <= lines), "{server:?}");
+        assert!(!server.address.targets().is_empty());
+    }
+    let _ = envoy_admin_address(&text);
+    let _ = parse_envoy(input, "http://127.0.0.1:9901/clusters");
 }

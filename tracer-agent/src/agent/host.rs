@@ -8,7 +8,8 @@ use tracer_ebpf::wire::{AlikeKey, UpstreamCounters, UpstreamKey};
 use super::auditing::{Age, Auditing};
 use crate::audit::Report;
 use crate::enrich::container::Container;
-use crate::event::{Process, QueueDrops};
+use crate::enrich::gateways::{Gateways, Known, Registration};
+use crate::event::{Process, QueueDrops, Target};
 use crate::kernel::cgroup::Cgroups;
 use crate::kernel::{CountersError, Kernel, netns, own_use};
 use crate::output::metrics::{KernelSnapshot, ProcessUse, ProgramUse, Source};
@@ -30,6 +31,8 @@ pub struct Host {
     kernel: Arc<Mutex<Kernel>>,
     auditing: Auditing,
     seen: Mutex<Seen>,
+    /// None if its thread could not be started, which was said.
+    gateways: Option<Gateways>,
 }
 
 #[derive(Default)]
@@ -58,6 +61,9 @@ impl Host {
             auditing: Auditing::new(Arc::clone(&kernel)),
             kernel,
             seen: Mutex::default(),
+            gateways: Gateways::start()
+                .inspect_err(|error| tracing::error!("upstreams have no names: no thread for them: {error}"))
+                .ok(),
         }
     }
 
@@ -107,6 +113,12 @@ impl Host {
         or_none(super::lock(&self.kernel).lost_ends()).unwrap_or_default()
     }
 
+    /// What the gateways of this host are configured to do.
+    #[must_use]
+    pub fn configured(&self) -> Option<Arc<Known>> {
+        self.gateways.as_ref().map(Gateways::known)
+    }
+
     fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -137,6 +149,10 @@ impl Names for Host {
 
     fn scope(&self, netns: u32) -> String {
         self.seen().scopes.get(&netns).cloned().unwrap_or_else(|| HOST_SCOPE.to_owned())
+    }
+
+    fn registration(&self, target: &Target, netns: u32, owner: Option<&Process>) -> Option<Registration> {
+        self.gateways.as_ref()?.find(target, netns, owner)
     }
 }
 

@@ -15,6 +15,7 @@ use asking::Asking;
 use auditing::Age;
 use tokio::time::{Instant, MissedTickBehavior};
 
+use crate::enrich::gateways::{Known, SERVERS};
 use crate::event::{DecodeError, Event};
 use crate::kernel::{self, Kernel, LoadError, Options, ProgramLog, Ring, RingError, clock};
 use crate::output::audit::AuditView;
@@ -55,6 +56,8 @@ pub struct Agent {
     ticks: u64,
     /// Ends that the kernel could not queue, as far as the readers know.
     lost_told: u64,
+    /// What gateways were configured to do when it was last looked at.
+    configured: Option<Arc<Known>>,
 }
 
 impl Agent {
@@ -110,6 +113,7 @@ impl Agent {
             journal: None,
             ticks: 0,
             lost_told: 0,
+            configured: None,
         })
     }
 
@@ -286,6 +290,19 @@ impl Agent {
             evicted: extent.forgotten,
         };
         self.metrics.set_table("history", history);
+        self.keep_up_with_gateways();
+    }
+
+    /// What gateways are configured to dial has its places among the labels.
+    fn keep_up_with_gateways(&mut self) {
+        let Some(known) = self.host.configured() else { return };
+        let servers =
+            TableUse { entries: known.len() as u64, capacity: SERVERS as u64, evicted: known.left_out };
+        self.metrics.set_table("configured_servers", servers);
+        if self.configured.as_ref().is_none_or(|last| !Arc::ptr_eq(last, &known)) {
+            self.metrics.reserve(known.upstreams());
+            self.configured = Some(known);
+        }
     }
 }
 

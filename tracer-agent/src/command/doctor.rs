@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::cli::DoctorArgs;
+use crate::enrich::gateways::{self, GatewayReport};
 use crate::kernel::privileges::{Held, NEEDS, Need};
 use crate::kernel::{Group, Groups, HookStatus, Kernel, LOCKED_DOWN, Options, Support};
 use crate::output::audit::AuditView;
@@ -17,6 +18,9 @@ use crate::output::text::printable;
 
 /// An agent answers at once, or is stuck.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Files of a gateway that are named.
+const FILES_SHOWN: usize = 20;
 
 /// What there is to say.
 #[derive(Serialize)]
@@ -27,6 +31,8 @@ struct Report {
     is_confidential: bool,
     capabilities: Vec<CapabilityReport>,
     audit: Audit,
+    /// Gateways that run here, and what their configuration says of their upstreams.
+    gateways: Vec<GatewayReport>,
     /// Not there where nothing can be loaded.
     #[serde(flatten)]
     loaded: Option<Loaded>,
@@ -92,7 +98,8 @@ pub(super) async fn run(args: &DoctorArgs) -> anyhow::Result<()> {
     let capabilities = NEEDS.iter().map(capability).collect();
     let btf = btf.display().to_string();
     let audit = audit(&args.socket).await;
-    let mut report = Report { kernel, btf, is_confidential, capabilities, audit, loaded: None };
+    let gateways = gateways::look_once().gateways;
+    let mut report = Report { kernel, btf, is_confidential, capabilities, audit, gateways, loaded: None };
     let tried = Kernel::load(&Options { groups: Groups::all(), ..Options::default() });
     let tried = tried.map(|(kernel, _ring, found)| report.loaded = Some(loaded(&kernel, found.sockets)));
     let text = if args.json { format!("{}\n", serde_json::to_string(&report)?) } else { human(&report) };
@@ -172,6 +179,7 @@ fn human(report: &Report) -> String {
     if let Some(loaded) = &report.loaded {
         describe(&mut text, loaded);
     }
+    describe_gateways(&mut text, &report.gateways);
     let _ = match &report.audit {
         Audit::Agent(audit) => write!(text, "\n{}", audit.words()),
         Audit::None { why } => {
@@ -179,6 +187,42 @@ fn human(report: &Report) -> String {
         }
     };
     text
+}
+
+fn describe_gateways(text: &mut String, gateways: &[GatewayReport]) {
+    let _ = writeln!(text);
+    if gateways.is_empty() {
+        let _ = writeln!(
+            text,
+            "gateways none runs here that gives upstreams their names (nginx, HAProxy, Envoy)"
+        );
+    }
+    for gateway in gateways {
+        let GatewayReport { gateway, pid, netns, files, servers, by_host_name, left_out, faults } = gateway;
+        let by_host_name = match by_host_name {
+            0 => String::new(),
+            n => format!(", {n} more by a host name alone"),
+        };
+        let left_out = match left_out {
+            0 => String::new(),
+            n => format!(", {n} entries or files left out"),
+        };
+        let _ = writeln!(
+            text,
+            "gateway  {}[{pid}] in netns {netns}: {servers} upstream servers{by_host_name}{left_out}",
+            gateway.comm()
+        );
+        let more = files.len().saturating_sub(FILES_SHOWN);
+        for file in files.iter().take(FILES_SHOWN) {
+            let _ = writeln!(text, "         read {}", printable(file));
+        }
+        if more > 0 {
+            let _ = writeln!(text, "         read {more} more files: --json names them");
+        }
+        for fault in faults {
+            let _ = writeln!(text, "         NOT read: {}", printable(fault));
+        }
+    }
 }
 
 fn describe(text: &mut String, loaded: &Loaded) {

@@ -1,5 +1,6 @@
 //! What turns numbers and paths into names that an operator knows.
 //!
-//! Works on text that was read elsewhere; it opens nothing itself.
+//! It takes text apart; only `gateways` also fetches it, on a thread of its own.
 
 pub mod container;
+pub mod gateways;

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use super::{Names, Origin, VerdictView};
+use crate::enrich::gateways::{Proxy, Registration, State};
 use crate::event::{Exit, Process, Role, Target};
 use crate::verdict::{By, Cause, Confidence, Connection, Culprit, How, Impact, Verdict};
 
@@ -12,6 +13,8 @@ pub const KNOWN_REASON: u32 = 3;
 pub const CONTAINER_CGROUP: u64 = 2;
 
 const UPSTREAM: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 3, 7)), 9000);
+/// Stands in the configuration of a gateway.
+pub const CONFIGURED: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 3, 8)), 9000);
 const OWN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 1, 2)), 43210);
 
 pub fn origin() -> Origin {
@@ -72,6 +75,7 @@ pub fn oom_killed() -> Verdict {
         repeated: false,
         owner_listens: vec![],
         shape: None,
+        listened_until_ns: None,
     }
 }
 
@@ -105,5 +109,16 @@ impl Names for FixedNames {
 
     fn scope(&self, _netns: u32) -> String {
         "host".to_owned()
+    }
+
+    fn registration(&self, target: &Target, _netns: u32, _owner: Option<&Process>) -> Option<Registration> {
+        (*target == Target::Tcp(CONFIGURED)).then(|| Registration {
+            gateway: Proxy::Nginx,
+            name: Some("api".to_owned()),
+            weight: Some(5),
+            state: State::Active,
+            file: "/etc/nginx/conf.d/api.conf".to_owned(),
+            line: Some(12),
+        })
     }
 }

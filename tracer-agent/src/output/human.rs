@@ -17,6 +17,8 @@ const COLUMNS: [(&str, usize); 5] =
 const GAP: &str = "  ";
 /// Below this a sentence beside the columns would be a tower of single words.
 const LEAST_SENTENCE: usize = 44;
+/// Longer names of upstreams are left to the sentence and to JSON.
+const LONGEST_NAME: usize = 24;
 /// Where the sentence begins if it does not fit beside the columns: below the address.
 const NARROW_INDENT: usize = 14;
 
@@ -72,7 +74,7 @@ impl Human {
     #[must_use]
     pub fn line(&self, view: &VerdictView) -> String {
         let time = view.time.to_zoned(self.zone.clone()).strftime("%H:%M:%S%.3f").to_string();
-        let address = printable(view.upstream.as_deref().or(view.listener.as_deref()).unwrap_or("-"));
+        let address = address(view);
         let words = [&time, &*address, view.by.name(), view.cause.name(), view.impact.name()];
         let impact = impact_style(view.impact);
         let styles = [Style::new().dimmed(), Style::new().bold(), Style::new(), Style::new().bold(), impact];
@@ -120,6 +122,15 @@ impl Human {
 #[must_use]
 pub fn stdout_columns() -> Option<usize> {
     terminal_size::terminal_size_of(std::io::stdout()).map(|(width, _)| usize::from(width.0))
+}
+
+/// The address, and what the gateway calls it where that leaves room for the sentence.
+fn address(view: &VerdictView) -> String {
+    let address = printable(view.upstream.as_deref().or(view.listener.as_deref()).unwrap_or("-"));
+    match view.upstream_name.as_deref().map(printable) {
+        Some(name) if name.chars().count() <= LONGEST_NAME => format!("{address} ({name})"),
+        _ => address.into_owned(),
+    }
 }
 
 /// The summary, and how sure it is where it is not certain.
@@ -231,6 +242,13 @@ mod tests {
         };
         let text = line(Width::Endless, &verdict);
         assert!(text.ends_with("nginx[812] lost a request (inferred; or firewall_rejected)"), "{text}");
+    }
+
+    #[test]
+    fn the_name_of_an_upstream_stands_behind_its_address() {
+        let upstream = Some(crate::event::Target::Tcp(fixture::CONFIGURED));
+        let text = line(Width::Endless, &Verdict { upstream, ..fixture::oom_killed() });
+        assert!(text.starts_with("14:03:07.412  10.0.3.8:9000 (api)    upstream  oom_killed"), "{text}");
     }
 
     #[test]

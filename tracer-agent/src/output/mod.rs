@@ -19,6 +19,7 @@ pub mod printer;
 pub mod report;
 pub mod selection;
 pub mod socket;
+mod stale;
 pub mod state;
 pub mod text;
 pub mod view;

@@ -9,9 +9,11 @@ use serde::{Deserialize, Serialize, de};
 
 use super::audit::AuditView;
 use super::history::Extent;
+use super::stale::Stale;
 use super::state::StateView;
 use super::text::printable_json;
 use crate::enrich::container::Container;
+use crate::enrich::gateways::Registration;
 use crate::event::{Exit, Process, Role, Target};
 use crate::verdict::{By, Cause, Confidence, How, Impact, Verdict, signal_name};
 
@@ -29,6 +31,8 @@ pub trait Names {
     fn reset_reason(&self, number: u32) -> Option<String>;
     /// Whose network a namespace is: `host`, or a container.
     fn scope(&self, netns: u32) -> String;
+    /// What the configuration of a gateway says of what `owner` dialled in a network namespace.
+    fn registration(&self, target: &Target, netns: u32, owner: Option<&Process>) -> Option<Registration>;
 }
 
 /// Where and on what clock the verdicts were made.
@@ -68,6 +72,12 @@ pub struct VerdictView {
     pub scope: String,
     pub role: Role,
     pub upstream: Option<String>,
+    /// What a gateway's configuration calls it: see [`Registration::name`].
+    #[serde(default)]
+    pub upstream_name: Option<String>,
+    /// Where it stands in a gateway's configuration, and as what.
+    #[serde(default)]
+    pub registration: Option<Registration>,
     pub listener: Option<String>,
     pub local: Option<String>,
     pub peer: Option<String>,
@@ -210,6 +220,13 @@ impl VerdictView {
     pub fn new(verdict: &Verdict, names: &dyn Names, origin: &Origin) -> Self {
         // First, since whose network a namespace is may be learned from the processes in it.
         let owner = verdict.owner.as_ref().map(|p| OwnerView::new(p, names, origin));
+        let registration = verdict
+            .upstream
+            .as_ref()
+            .and_then(|target| names.registration(target, verdict.netns, verdict.owner.as_ref()));
+        let stale = registration.as_ref().and_then(|registration| Stale::of(verdict, registration, origin));
+        let mut evidence = verdict.evidence.clone();
+        evidence.extend(stale.as_ref().map(Stale::evidence));
         Self {
             schema: SCHEMA,
             kind: Kind::Verdict,
@@ -219,6 +236,8 @@ impl VerdictView {
             scope: names.scope(verdict.netns),
             role: verdict.role,
             upstream: verdict.upstream.as_ref().map(Target::to_string),
+            upstream_name: registration.as_ref().and_then(|registration| registration.name.clone()),
+            registration,
             listener: verdict.listener.map(|a| a.to_string()),
             local: verdict.local.map(|a| a.to_string()),
             peer: verdict.peer.map(|a| a.to_string()),
@@ -247,8 +266,8 @@ impl VerdictView {
                 retransmits: verdict.connection.retransmits,
                 srtt_us: verdict.connection.srtt_us,
             },
-            evidence: verdict.evidence.clone(),
-            summary: verdict.summary.clone(),
+            evidence,
+            summary: stale.map_or_else(|| verdict.summary.clone(), |stale| stale.summary(&verdict.summary)),
         }
     }
 

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::*;
 use crate::output::fixture;
 
-const CONTRACT: &str = r#"{"schema":1,"kind":"verdict","time":"2026-11-20T12:03:07.412345678Z","host":"gw-1","netns":4026532246,"scope":"host","role":"client","upstream":"10.0.3.7:9000","listener":null,"local":"10.0.1.2:43210","peer":"10.0.3.7:9000","by":"upstream","cause":"oom_killed","impact":"request_lost","confidence":"proven","alternatives":[],"how":"fin_received","rst_reason":null,"owner":{"pid":812,"comm":"nginx","cgroup":"/system.slice/nginx.service","container":null,"started":"2026-11-20T12:03:05.42Z"},"culprit":{"pid":4242,"comm":"php-fpm","exit":{"code":null,"signal":"SIGKILL","oom":true},"killed_by":null,"started":"2026-11-20T12:03:05.42Z"},"connection":{"cookie":9182,"age_ms":5210.2,"bytes_sent":312,"bytes_received":0,"since_request_ms":1204.1,"reused":true,"retransmits":0,"srtt_us":180},"evidence":["php-fpm[4242] ended by SIGKILL"],"summary":"nginx[812] lost a request"}"#;
+const CONTRACT: &str = r#"{"schema":1,"kind":"verdict","time":"2026-11-20T12:03:07.412345678Z","host":"gw-1","netns":4026532246,"scope":"host","role":"client","upstream":"10.0.3.7:9000","upstream_name":null,"registration":null,"listener":null,"local":"10.0.1.2:43210","peer":"10.0.3.7:9000","by":"upstream","cause":"oom_killed","impact":"request_lost","confidence":"proven","alternatives":[],"how":"fin_received","rst_reason":null,"owner":{"pid":812,"comm":"nginx","cgroup":"/system.slice/nginx.service","container":null,"started":"2026-11-20T12:03:05.42Z"},"culprit":{"pid":4242,"comm":"php-fpm","exit":{"code":null,"signal":"SIGKILL","oom":true},"killed_by":null,"started":"2026-11-20T12:03:05.42Z"},"connection":{"cookie":9182,"age_ms":5210.2,"bytes_sent":312,"bytes_received":0,"since_request_ms":1204.1,"reused":true,"retransmits":0,"srtt_us":180},"evidence":["php-fpm[4242] ended by SIGKILL"],"summary":"nginx[812] lost a request"}"#;
 
 #[test]
 fn a_verdict_is_spelled_as_the_contract_says() {
@@ -28,7 +28,7 @@ fn what_is_not_known_is_null_and_no_key_goes_missing() {
     }
     assert_eq!(json["listener"], "10.0.1.2:43210");
     assert_eq!(json["connection"].get("age_ms"), Some(&Value::Null));
-    assert_eq!(json.as_object().unwrap().len(), 23);
+    assert_eq!(json.as_object().unwrap().len(), 25);
 }
 
 #[test]
@@ -62,6 +62,35 @@ fn paths_and_names_say_what_they_are() {
         let verdict = Verdict { upstream: Some(target), ..fixture::oom_killed() };
         assert_eq!(fixture::view(&verdict).upstream.as_deref(), Some(text));
     }
+}
+
+#[test]
+fn a_configured_server_has_its_name_and_place() {
+    let verdict = Verdict { upstream: Some(Target::Tcp(fixture::CONFIGURED)), ..fixture::oom_killed() };
+    let json = fixture::view(&verdict).to_json();
+    let part = r#""upstream":"10.0.3.8:9000","upstream_name":"api","registration":{"gateway":"nginx","name":"api","weight":5,"state":"active","file":"/etc/nginx/conf.d/api.conf","line":12},"listener":null"#;
+    assert!(json.contains(part), "{json}");
+    assert!(!json.contains("stale"), "{json}");
+}
+
+#[test]
+fn a_configured_server_that_refuses_is_a_stale_registration() {
+    let mut verdict = Verdict {
+        upstream: Some(Target::Tcp(fixture::CONFIGURED)),
+        cause: Cause::NoListener,
+        summary: "nothing listens on 10.0.3.8:9000".to_owned(),
+        evidence: vec![],
+        ..fixture::oom_killed()
+    };
+    let place = "it is server 10.0.3.8:9000 of upstream api in /etc/nginx/conf.d/api.conf:12";
+    let view = fixture::view(&verdict);
+    assert_eq!(view.summary, format!("nothing listens on 10.0.3.8:9000; stale registration: {place}"));
+    assert_eq!(view.evidence, [format!("stale registration: {place}, and nothing listens there")]);
+    verdict.listened_until_ns = Some(fixture::KTIME - 400_000_000);
+    let since = "nothing has listened there since 2026-11-20T12:03:07.012Z";
+    assert_eq!(fixture::view(&verdict).evidence, [format!("stale registration: {place}, and {since}")]);
+    verdict.upstream = Some(Target::Tcp("10.0.3.7:9000".parse().unwrap()));
+    assert_eq!(fixture::view(&verdict).summary, "nothing listens on 10.0.3.8:9000");
 }
 
 #[test]

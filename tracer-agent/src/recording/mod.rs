@@ -20,7 +20,8 @@ pub use read::{Fault, ReadError, Remark};
 pub use replay::Replay;
 pub use write::{NotedNames, RecordError, Recorder, Written, input_line};
 
-use crate::event::{Process, QueueDrops};
+use crate::enrich::gateways::Registration;
+use crate::event::{Process, QueueDrops, Target};
 use crate::output::view::HookView;
 use crate::output::{Names, Origin, Ready};
 use crate::table::Settings;
@@ -84,8 +85,19 @@ enum Line {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "of", rename_all = "snake_case")]
 pub enum Question {
-    Cgroup { tgid: u32, start_boottime: u64 },
-    Scope { netns: u32 },
+    Cgroup {
+        tgid: u32,
+        start_boottime: u64,
+    },
+    Scope {
+        netns: u32,
+    },
+    /// `comm` is the name of the process that dialled.
+    Registration {
+        target: Target,
+        netns: u32,
+        comm: Option<String>,
+    },
 }
 
 /// What the host answered.
@@ -94,11 +106,14 @@ pub struct Answer {
     #[serde(flatten)]
     pub question: Question,
     pub name: Option<String>,
+    /// Of an upstream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registration: Option<Registration>,
 }
 
 /// The last answer to each question. A recorder and a replay forget at the same lines.
 #[derive(Clone, Debug, Default)]
-struct Answers(HashMap<Question, Option<String>>);
+struct Answers(HashMap<Question, (Option<String>, Option<Registration>)>);
 
 // === impl Header ===
 
@@ -127,24 +142,30 @@ impl Question {
     fn cgroup_of(process: &Process) -> Self {
         Self::Cgroup { tgid: process.tgid, start_boottime: process.start_boottime }
     }
+
+    fn registration_of(target: &Target, netns: u32, owner: Option<&Process>) -> Self {
+        let comm = owner.map(|process| process.comm.clone());
+        Self::Registration { target: target.clone(), netns, comm }
+    }
 }
 
 // === impl Answers ===
 
 impl Answers {
     fn to(&self, question: &Question) -> Option<&str> {
-        self.0.get(question)?.as_deref()
+        self.0.get(question)?.0.as_deref()
     }
 
     fn knows(&self, answer: &Answer) -> bool {
-        self.0.get(&answer.question) == Some(&answer.name)
+        let known = self.0.get(&answer.question);
+        known.is_some_and(|(name, registration)| *name == answer.name && *registration == answer.registration)
     }
 
     fn learn(&mut self, answer: Answer) {
         if self.0.len() >= NAMES && !self.0.contains_key(&answer.question) {
             self.0.clear();
         }
-        self.0.insert(answer.question, answer.name);
+        self.0.insert(answer.question, (answer.name, answer.registration));
     }
 }
 
@@ -166,5 +187,9 @@ impl Names for RecordedNames<'_> {
     fn scope(&self, netns: u32) -> String {
         // Without an answer (its line was omitted) the commonest one.
         self.answers.to(&Question::Scope { netns }).unwrap_or("host").to_owned()
+    }
+
+    fn registration(&self, target: &Target, netns: u32, owner: Option<&Process>) -> Option<Registration> {
+        self.answers.0.get(&Question::registration_of(target, netns, owner))?.1.clone()
     }
 }

@@ -134,7 +134,12 @@ fn what_the_kernel_counted_is_evidence_in_a_replay_too() {
 fn names_and_the_clock_are_those_of_the_recording() {
     let end = input_line(&Input::Event(lost_request(START)));
     let name = |question, name: &str| {
-        serde_json::to_string(&Line::Name(Answer { question, name: Some(name.to_owned()) })).unwrap()
+        serde_json::to_string(&Line::Name(Answer {
+            question,
+            name: Some(name.to_owned()),
+            registration: None,
+        }))
+        .unwrap()
     };
     let lines = [
         header_line(),
@@ -142,6 +147,10 @@ fn names_and_the_clock_are_those_of_the_recording() {
         input_line(&Input::Tick { now_ns: START + 1, clock_offset_ns: 1_795_176_190_000_000_000 }),
         name(Question::Cgroup { tgid: 812, start_boottime: 5 }, "/system.slice/nginx.service"),
         name(Question::Scope { netns: NETNS }, "0123456789ab"),
+        r#"{"kind":"name","of":"registration","target":{"tcp":"10.0.3.7:9000"},"netns":4026532246,"comm":"nginx",
+        "name":null,"registration":{"gateway":"nginx","name":"api","weight":null,"state":"backup",
+        "file":"/etc/nginx/api.conf","line":3}}"#
+            .replace('\n', ""),
         settle(START + SETTLE_NS),
     ];
     let (verdicts, remarks) = replay(text(&lines)).unwrap();
@@ -150,6 +159,7 @@ fn names_and_the_clock_are_those_of_the_recording() {
     for part in [
         r#""time":"2026-11-20T12:03:11.000000000Z","host":"gw-1","netns":4026532246,"scope":"0123456789ab""#,
         r#""cause":"reset_without_response""#,
+        r#""upstream_name":"api","registration":{"gateway":"nginx","name":"api","weight":null,"state":"backup""#,
         r#""cgroup":"/system.slice/nginx.service""#,
     ] {
         assert!(verdict.contains(part), "{part} is not in {verdict}");

@@ -13,7 +13,8 @@ use tokio::sync::oneshot;
 
 use super::{Answer, Answers, Header, Line, Question};
 use crate::agent::Input;
-use crate::event::Process;
+use crate::enrich::gateways::Registration;
+use crate::event::{Process, Target};
 use crate::kernel::privileges;
 use crate::output::Names;
 use crate::output::text::printable_json;
@@ -250,7 +251,7 @@ impl<'a> NotedNames<'a> {
     }
 
     fn note(&self, question: Question, name: Option<String>) {
-        self.noted.borrow_mut().push(Answer { question, name });
+        self.noted.borrow_mut().push(Answer { question, name, registration: None });
     }
 }
 
@@ -270,5 +271,12 @@ impl Names for NotedNames<'_> {
         let scope = self.names.scope(netns);
         self.note(Question::Scope { netns }, Some(scope.clone()));
         scope
+    }
+
+    fn registration(&self, target: &Target, netns: u32, owner: Option<&Process>) -> Option<Registration> {
+        let registration = self.names.registration(target, netns, owner);
+        let question = Question::registration_of(target, netns, owner);
+        self.noted.borrow_mut().push(Answer { question, name: None, registration: registration.clone() });
+        registration
     }
 }

@@ -92,6 +92,7 @@ fn verdict(story: &Story<'_>, target: &Target, finding: Finding, owner_listens: 
         gateway: error.owner_accepts,
         owner_listens,
         shape: None,
+        listened_until_ns: None,
     }
 }
 

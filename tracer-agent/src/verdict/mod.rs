@@ -81,6 +81,8 @@ pub struct Verdict {
     pub owner_listens: Vec<u16>,
     /// Of a connect that failed: what the kernel counts others like it under (`wire::AlikeKey`).
     pub shape: Option<u32>,
+    /// Of an address that this host refused: when its last listener ceased, `CLOCK_MONOTONIC` nanoseconds.
+    pub listened_until_ns: Option<u64>,
 }
 
 /// The process whose action or end is the cause.

@@ -128,6 +128,7 @@ fn verdict(story: &Story<'_>, finding: Finding) -> Verdict {
         repeated: false,
         owner_listens: story.owner_listens.clone(),
         shape: end.shape,
+        listened_until_ns: story.last_listener.as_ref().map(|last| last.until_ns),
     }
 }
 

@@ -9,6 +9,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Values of the label `upstream`.
 pub const MAX_UPSTREAMS: usize = 2000;
+/// Of these, values of upstreams that stand in the configuration of a gateway.
+const MAX_RESERVED: usize = 1000;
 /// Of these, values of upstreams that never accepted a connection.
 const MAX_SILENT_UPSTREAMS: usize = 1500;
 const MAX_LISTENERS: usize = 500;
@@ -41,6 +43,9 @@ struct Capped {
 #[derive(Debug, Default)]
 struct Values {
     known: HashSet<String>,
+    /// Values that have a place kept for them, and those of them that have not come yet.
+    reserved: HashSet<String>,
+    awaited: HashSet<String>,
     hasher: RandomState,
     /// Hashes of values that found no place.
     beyond: HashSet<u64>,
@@ -61,9 +66,15 @@ impl Default for Labels {
 }
 
 impl Labels {
-    /// The last places are kept for those that `answered`, so that a port scan cannot take them.
+    /// The last places are kept for those that are reserved, and for those that `answered`, so that a port scan cannot
+    /// take them.
     pub fn upstream(&self, value: &str, answered: bool) -> String {
         self.upstreams.admit_within(value, if answered { MAX_UPSTREAMS } else { MAX_SILENT_UPSTREAMS })
+    }
+
+    /// Keeps a place for each of these; for some of them, if they are too many. Who has taken one keeps it.
+    pub fn reserve_upstreams(&self, values: impl Iterator<Item = String>) {
+        self.upstreams.reserve(values.take(MAX_RESERVED).collect());
     }
 
     /// Gives back the place of an upstream.
@@ -111,6 +122,11 @@ impl Capped {
             return value.to_owned();
         }
         let hash = values.hasher.hash_one(value);
+        let limit = if values.awaited.remove(value) {
+            self.limit
+        } else {
+            limit.min(self.limit - values.awaited.len())
+        };
         // What was counted as `other` stays there even if a place comes free: that sum must not fall.
         if values.known.len() < limit && !values.beyond.contains(&hash) {
             values.known.insert(value.to_owned());
@@ -126,10 +142,19 @@ impl Capped {
         OTHER.to_owned()
     }
 
+    fn reserve(&self, wanted: HashSet<String>) {
+        let mut values = self.values();
+        values.awaited = wanted.difference(&values.known).cloned().collect();
+        values.reserved = wanted;
+    }
+
     fn forget(&self, value: &str) {
         let mut values = self.values();
         let hash = values.hasher.hash_one(value);
         values.known.remove(value);
+        if values.reserved.contains(value) {
+            values.awaited.insert(value.to_owned());
+        }
         values.beyond.remove(&hash);
     }
 
@@ -185,5 +210,26 @@ mod tests {
         assert_eq!(labels.upstream("real", true), "real");
         assert_eq!(labels.upstream("scanned", false), OTHER);
         assert_eq!(labels.upstream("0", false), "0");
+    }
+
+    #[test]
+    fn configured_upstreams_have_their_places_whoever_came_before() {
+        let labels = Labels::default();
+        labels.reserve_upstreams(["a", "b"].into_iter().map(str::to_owned));
+        assert_eq!(labels.upstream("a", false), "a");
+        for port in 0..MAX_UPSTREAMS {
+            labels.upstream(&port.to_string(), true);
+        }
+        assert_eq!(labels.upstream("late", true), OTHER);
+        assert_eq!(labels.upstream("b", false), "b");
+        labels.reserve_upstreams(["c"].into_iter().map(str::to_owned));
+        assert_eq!(labels.upstream("c", true), OTHER, "every place is taken");
+    }
+
+    #[test]
+    fn reserved_places_are_bounded() {
+        let labels = Labels::default();
+        labels.reserve_upstreams((0..MAX_UPSTREAMS).map(|port| port.to_string()));
+        assert_eq!(labels.upstream("other", true), "other");
     }
 }

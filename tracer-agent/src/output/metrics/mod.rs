@@ -181,6 +181,11 @@ impl Metrics {
         self.counted.state().hooks = hooks;
     }
 
+    /// These upstreams are configured: they have places of their own among the labels.
+    pub fn reserve(&self, upstreams: impl Iterator<Item = String>) {
+        self.counted.labels.reserve_upstreams(upstreams);
+    }
+
     /// Counts a verdict.
     pub fn judged(&self, verdict: &Verdict, view: &VerdictView) {
         self.counted.judged(verdict, view);

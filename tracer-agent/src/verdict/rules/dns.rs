@@ -44,6 +44,7 @@ pub fn judge(tables: &Tables, lookup: &Lookup) -> Option<Verdict> {
         repeated: lookup.repeated,
         owner_listens,
         shape: None,
+        listened_until_ns: None,
     })
 }
 

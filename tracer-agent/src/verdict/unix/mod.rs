@@ -72,5 +72,6 @@ fn verdict(story: &Story<'_>, finding: Finding) -> Verdict {
         gateway: connection.owner_accepts,
         owner_listens: story.owner_listens.clone(),
         shape: None,
+        listened_until_ns: None,
     }
 }
