@@ -5,6 +5,7 @@
 //! Nothing here is exact under a race of two CPUs, and nothing has to be: a figure that is overwritten comes again.
 
 use aya_ebpf::helpers::bpf_jiffies64;
+use tracer_ebpf::errno::ECONNRESET;
 use tracer_ebpf::tcp_state as s;
 use tracer_ebpf::wire::{IDLE_AGES, SocketEnd, UpstreamAges, UpstreamKey, flag, phase};
 
@@ -19,7 +20,6 @@ const KEPT_PER_SECOND: u64 = 5;
 /// For this long, and up to twice as long, a slow answer is remembered: what took its time before a change of
 /// settings says nothing for ever.
 const WINDOW_SECONDS: u32 = 1800;
-const ECONNRESET: u32 = 104;
 
 /// A read that follows a write: an answer. One that came fast costs a comparison.
 #[inline(always)]

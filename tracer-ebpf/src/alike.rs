@@ -24,7 +24,7 @@ pub fn key(sk: &Sk, owner: &Task, err: u32, found: &Found) -> AlikeKey {
     let mut key = AlikeKey::default();
     sk.upstream_key(&mut key.upstream);
     let words = [owner.tgid, err, found.notes, found.refused_in_netns, found.filtered_in_netns];
-    key.shape = Origin::of_words(&words) | 1;
+    key.shape = shares::hash(0, words.iter().copied()) | 1;
     key
 }
 

@@ -9,6 +9,7 @@ use core::ptr;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap};
 use tracer_ebpf::config::limit;
+use tracer_ebpf::errno::ETIMEDOUT;
 use tracer_ebpf::tcp_state as s;
 use tracer_ebpf::wire::{Namespace, seen, tally};
 
@@ -16,7 +17,6 @@ use crate::globals::{self, AbortReason};
 use crate::kread::{NetRef, Sk, Skb, TaskRef};
 use crate::maps;
 
-const ETIMEDOUT: u32 = 110;
 /// `SHUTDOWN_MASK` of include/net/sock.h: what close(2) sets first of all.
 const SHUTDOWN_MASK: u8 = 3;
 

@@ -4,6 +4,7 @@ use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::PerCpuArray;
 use tracer_ebpf::config::group;
+use tracer_ebpf::errno::EAGAIN;
 use tracer_ebpf::wire::{ConnectError, connect_flag, kind};
 
 use crate::files::OpenSocket;
@@ -20,7 +21,6 @@ static FAILED: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 const OF_THE_CALL: [u32; 8] = [4, 9, 14, 88, 97, 106, 114, 115];
 /// Errors that fit into the return value of a system call but are none of these: the kernel's own (ERESTARTSYS).
 const LAST_ERRNO: u32 = 133;
-const EAGAIN: u32 = 11;
 
 /// The change of state told of a connect that failed with `err`: `sys_exit`, which follows, need not tell it again.
 /// Only within connect(2), which is where the owner holds the socket and an error comes; in close(2) none does.

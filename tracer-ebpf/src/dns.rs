@@ -13,6 +13,7 @@ use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_probe_read_user
 use aya_ebpf::macros::{btf_map, btf_tracepoint, fexit};
 use aya_ebpf::programs::{BtfTracePointContext, FExitContext};
 use tracer_ebpf::config::is_resolver_port;
+use tracer_ebpf::errno;
 use tracer_ebpf::wire::dns::{DnsAnswer, DnsQuery, flag};
 use tracer_ebpf::wire::{Tuple, kind};
 
@@ -31,8 +32,8 @@ const TYPE_AND_CLASS: u64 = 4;
 const LABELS: u32 = 40;
 const CLASS_INTERNET: u16 = 1;
 /// A system call that will be made again, or has nothing to say yet.
-const EINTR: i32 = 4;
-const EAGAIN: i32 = 11;
+const EINTR: i32 = errno::EINTR as i32;
+const EAGAIN: i32 = errno::EAGAIN as i32;
 const ERESTARTSYS: i32 = 512;
 
 /// UDP sockets that have asked a resolver. Freed with the socket.
@@ -101,7 +102,7 @@ fn sent(sk: &Sk, ret: i32) {
     }
     // A socket that is connected elsewhere is none of ours, and nothing of what it sends is read.
     let port = sk.peer_port();
-    if (port != 0 && !is_resolver_port(port)) || globals::outside(|| sk.netns()) {
+    if (port != 0 && !is_resolver_port(port)) || globals::outside(|| sk.net().inum()) {
         return;
     }
     for index in 0..user_message::BATCH {

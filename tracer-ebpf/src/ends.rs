@@ -3,6 +3,7 @@
 use aya_ebpf::helpers::{bpf_get_socket_cookie, bpf_jiffies64};
 use tracer_ebpf::LONGEST_GOODBYE;
 use tracer_ebpf::config::flag as config_flag;
+use tracer_ebpf::errno::{ECONNREFUSED, ECONNRESET, ETIMEDOUT};
 use tracer_ebpf::tcp_state as s;
 use tracer_ebpf::wire::{SocketEnd, UpstreamCounters, UpstreamKey, flag, kind, outcome, phase, role, tally};
 
@@ -10,10 +11,6 @@ use crate::kread::{PF_EXITING, Sk, TaskRef, Tcp};
 use crate::maps::{self, Mark, mark_flag, owner_flag};
 use crate::shares::{self, Origin};
 use crate::{ages, alike, connects, emit, notes};
-
-const ECONNRESET: u32 = 104;
-const ECONNREFUSED: u32 = 111;
-const ETIMEDOUT: u32 = 110;
 
 #[inline(always)]
 pub fn connect_failed(sk: &Sk, new_state: u8) {
@@ -244,7 +241,7 @@ fn fill_end(record: &mut SocketEnd, sk: &Sk, tcp: &Tcp, old_state: u8, new_state
     // SAFETY: `sk` is the hook's socket; the helper only reads its cookie, or makes one.
     record.cookie = unsafe { bpf_get_socket_cookie(sk.as_ptr().cast_mut()) };
     sk.tuple(tcp.local_port(), &mut record.tuple);
-    record.netns_cookie = sk.netns_cookie();
+    record.netns_cookie = sk.net().cookie();
     record.old_state = old_state;
     record.new_state = new_state;
     record.sk_err = sk.err();

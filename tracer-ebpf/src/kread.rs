@@ -5,6 +5,7 @@
 
 mod packet;
 mod task;
+mod tcp;
 
 use core::ffi::c_void;
 use core::ptr;
@@ -16,6 +17,7 @@ use tracer_ebpf::wire::{Tuple, UpstreamKey};
 
 pub use packet::Skb;
 pub use task::{PF_EXITING, PF_KTHREAD, Regs, TaskRef};
+pub use tcp::Tcp;
 
 use crate::globals::{self, offset};
 
@@ -45,42 +47,27 @@ use load;
 /// A pointer to a kernel object.
 type Raw = *const u8;
 
-/// Inode number of a `struct net`; 0 for none.
-#[inline(always)]
-fn net_inum(net: Raw) -> u32 {
-    if net.is_null() { 0 } else { load!(net, net_inum as u32) }
-}
-
-/// What no other `struct net` has until the next boot; 0 for none.
-#[inline(always)]
-fn net_cookie(net: Raw) -> u64 {
-    if net.is_null() { 0 } else { load!(net, net_cookie as u64) }
-}
-
 /// `struct net`, or none.
 #[derive(Clone, Copy)]
 pub struct NetRef(Raw);
 
 impl NetRef {
+    /// Inode number; 0 for none.
     #[inline(always)]
     pub fn inum(&self) -> u32 {
-        net_inum(self.0)
+        if self.0.is_null() { 0 } else { load!(self.0, net_inum as u32) }
     }
 
     /// What no other has until the next boot; 0 for none.
     #[inline(always)]
     pub fn cookie(&self) -> u64 {
-        net_cookie(self.0)
+        if self.0.is_null() { 0 } else { load!(self.0, net_cookie as u64) }
     }
 }
 
 /// `struct sock`.
 #[derive(Clone, Copy)]
 pub struct Sk(Raw);
-
-/// `struct tcp_sock`, the same object with its type known.
-#[derive(Clone, Copy)]
-pub struct Tcp(Raw);
 
 /// `struct unix_sock`, the same object with its type known.
 #[derive(Clone, Copy)]
@@ -166,18 +153,6 @@ impl Sk {
         // SAFETY: the helper takes any socket and returns null for one that is no Unix socket.
         let unix = unsafe { bpf_skc_to_unix_sock(self.0.cast_mut().cast()) };
         if unix.is_null() { None } else { Some(UnixSk(unix.cast_const().cast())) }
-    }
-
-    #[inline(always)]
-    pub fn netns(&self) -> u32 {
-        let net = load!(self.0, skc_net as Raw);
-        load!(net, net_inum as u32)
-    }
-
-    #[inline(always)]
-    pub fn netns_cookie(&self) -> u64 {
-        let net = load!(self.0, skc_net as Raw);
-        load!(net, net_cookie as u64)
     }
 
     #[inline(always)]
@@ -283,7 +258,7 @@ impl Sk {
     #[inline(always)]
     pub fn upstream_key(&self, into: &mut UpstreamKey) {
         self.peer_address(&mut into.address);
-        into.netns = self.netns();
+        into.netns = self.net().inum();
         into.port = u32::from(self.peer_port());
     }
 
@@ -294,7 +269,7 @@ impl Sk {
         self.peer_address(&mut into.peer);
         into.local_port = local_port;
         into.peer_port = self.peer_port();
-        into.netns = self.netns();
+        into.netns = self.net().inum();
     }
 
     /// The same TCP socket by a pointer that the verifier does not trust. Each pointer that is read through a trusted
@@ -334,67 +309,6 @@ impl UnixSk {
         }
         let length = load!(address, unix_address_len as u32);
         (address as u64 + offset!(unix_address_name) as u64, u64::from(length))
-    }
-}
-
-impl Tcp {
-    /// Stays when the port has been given back, unlike `skc_num`.
-    #[inline(always)]
-    pub fn local_port(&self) -> u16 {
-        u16::from_be(load!(self.0, inet_sport as u16))
-    }
-    #[inline(always)]
-    pub fn write_seq(&self) -> u32 {
-        load!(self.0, write_seq as u32)
-    }
-    #[inline(always)]
-    pub fn snd_una(&self) -> u32 {
-        load!(self.0, snd_una as u32)
-    }
-    #[inline(always)]
-    pub fn rcv_nxt(&self) -> u32 {
-        load!(self.0, rcv_nxt as u32)
-    }
-    #[inline(always)]
-    pub fn copied_seq(&self) -> u32 {
-        load!(self.0, copied_seq as u32)
-    }
-    #[inline(always)]
-    pub fn bytes_received(&self) -> u64 {
-        load!(self.0, bytes_received as u64)
-    }
-    #[inline(always)]
-    pub fn bytes_acked(&self) -> u64 {
-        load!(self.0, bytes_acked as u64)
-    }
-    /// Jiffies (low 32 bits) at the last segment with data sent.
-    #[inline(always)]
-    pub fn lsndtime(&self) -> u32 {
-        load!(self.0, lsndtime as u32)
-    }
-    /// Jiffies (low 32 bits) at the last acknowledgement received.
-    #[inline(always)]
-    pub fn rcv_tstamp(&self) -> u32 {
-        load!(self.0, rcv_tstamp as u32)
-    }
-    /// Jiffies (low 32 bits) at the last segment with data received.
-    #[inline(always)]
-    pub fn lrcvtime(&self) -> u32 {
-        load!(self.0, lrcvtime as u32)
-    }
-    #[inline(always)]
-    pub fn srtt_us(&self) -> u32 {
-        // The kernel keeps it shifted left by 3.
-        load!(self.0, srtt_us as u32) >> 3
-    }
-    /// Retransmission timeouts since something was last acknowledged.
-    #[inline(always)]
-    pub fn timeouts(&self) -> u8 {
-        load!(self.0, icsk_retransmits as u8)
-    }
-    #[inline(always)]
-    pub fn total_retrans(&self) -> u32 {
-        load!(self.0, total_retrans as u32)
     }
 }
 

@@ -25,6 +25,16 @@ pub mod tcp_state {
     pub const NEW_SYN_RECV: u8 = 12;
 }
 
+/// Errors that the kernel says to itself as it does to programs (include/uapi/asm-generic/errno.h).
+pub mod errno {
+    pub const EINTR: u32 = 4;
+    pub const EAGAIN: u32 = 11;
+    pub const EPIPE: u32 = 32;
+    pub const ECONNRESET: u32 = 104;
+    pub const ETIMEDOUT: u32 = 110;
+    pub const ECONNREFUSED: u32 = 111;
+}
+
 /// Bytes of the longest goodbye: TLS's close_notify (24 to 31 with today's ciphers, 53 with the old CBC ones). A healthy
 /// close may leave as much unread.
 pub const LONGEST_GOODBYE: u32 = 53;

@@ -17,7 +17,7 @@ use tracer_ebpf::wire::{SocketEnd, note, tally};
 
 use crate::audit;
 use crate::globals::{self, DropReason};
-use crate::kread::{Sk, Skb, Tcp, write_mapped};
+use crate::kread::{NetRef, Sk, Skb, Tcp, write_mapped};
 use crate::maps::{self, Mark};
 
 const IPV4: u8 = 4;
@@ -111,7 +111,7 @@ fn answered_with_reset(sk: *const c_void, skb: *const c_void) -> i32 {
         }
         return 0;
     }
-    if globals::outside(|| skb.netns()) {
+    if globals::outside(|| skb.net().inum()) {
         return 0;
     }
     let listening = listener.is_some_and(|sk| sk.state() == s::LISTEN);
@@ -132,7 +132,7 @@ fn answered_with_reset(sk: *const c_void, skb: *const c_void) -> i32 {
         () if !listening && segment.flags & TH_SYN != 0 && segment.flags & TH_ACK == 0 => note::REFUSED,
         () => note::STRANGER,
     };
-    let _ = NOTES.insert(segment.key, note(segment.seq, skb.netns(), skb.netns_cookie()), 0);
+    let _ = NOTES.insert(segment.key, note(segment.seq, &skb.net()), 0);
     0
 }
 
@@ -151,12 +151,12 @@ pub fn packet_dropped(ctx: BtfTracePointContext) -> i32 {
         DropReason::Neighbour => note::UNRESOLVED,
     };
     let Some(skb) = Skb::new(ctx.arg(0)) else { return 0 };
-    if globals::outside(|| skb.netns()) {
+    if globals::outside(|| skb.net().inum()) {
         return 0;
     }
     let Ok(mut segment) = segment(&skb) else { return 0 };
     segment.key.kind = kind;
-    let written = note(segment.seq, skb.netns(), skb.netns_cookie());
+    let written = note(segment.seq, &skb.net());
     let _ = if kind == note::FILTERED {
         FILTERED.insert(segment.key, written, 0)
     } else {
@@ -170,7 +170,7 @@ pub fn packet_dropped(ctx: BtfTracePointContext) -> i32 {
 #[inline(always)]
 pub fn bad_end(sk: &Sk, tcp: &Tcp) {
     let key = own_key(sk, tcp, note::PEER_ENDED);
-    let _ = NOTES.insert(key, note(tcp.write_seq(), sk.netns(), sk.netns_cookie()), 0);
+    let _ = NOTES.insert(key, note(tcp.write_seq(), &sk.net()), 0);
     if let Some(last) = LAST_BAD_END.get_ptr_mut(0) {
         // SAFETY: a map value, which stays valid while the program runs; any of several writers may win.
         unsafe { *last = bpf_jiffies64() };
@@ -265,9 +265,9 @@ fn near(a: u32, b: u32) -> bool {
 }
 
 #[inline(always)]
-fn note(seq: u32, netns: u32, netns_cookie: u64) -> Note {
+fn note(seq: u32, net: &NetRef) -> Note {
     // SAFETY: the helper only reads the clock.
-    Note { ktime_ns: unsafe { bpf_ktime_get_ns() }, seq, netns, netns_cookie }
+    Note { ktime_ns: unsafe { bpf_ktime_get_ns() }, seq, netns: net.inum(), netns_cookie: net.cookie() }
 }
 
 /// Key of a note on a segment that this socket sent.

@@ -50,7 +50,7 @@ fn note_acceptor(sk: &Sk) {
     // SAFETY: this CPU's entry of a per-CPU array.
     let hints = unsafe { &mut *hints };
     let tgid = bpf_get_current_pid_tgid() >> 32;
-    if hints.reader != tgid && !globals::outside(|| sk.netns()) {
+    if hints.reader != tgid && !globals::outside(|| sk.net().inum()) {
         maps::remember_owner(tgid as u32, owner_flag::OWNS | owner_flag::ACCEPTS);
         hints.reader = tgid;
     }

@@ -31,7 +31,7 @@ pub fn tcp_receive_reset(ctx: BtfTracePointContext) -> i32 {
     if matches!(state, s::FIN_WAIT1 | s::FIN_WAIT2) && sk.shutdown() & RCV_SHUTDOWN != 0 {
         return 0;
     }
-    if globals::outside(|| sk.netns()) {
+    if globals::outside(|| sk.net().inum()) {
         return 0;
     }
     if matches!(state, s::SYN_SENT | s::ESTABLISHED | s::CLOSE_WAIT)
@@ -71,7 +71,7 @@ pub fn tcp_send_reset(ctx: BtfTracePointContext) -> i32 {
     if matches!(state, 0 | s::TIME_WAIT | s::NEW_SYN_RECV | s::LISTEN) {
         return 0;
     }
-    if globals::outside(|| sk.netns()) {
+    if globals::outside(|| sk.net().inum()) {
         return 0;
     }
     let mut wanted = true;

@@ -45,7 +45,7 @@ impl Origin {
     /// Of what belongs to no upstream.
     #[inline(always)]
     pub fn kind(kind: u16) -> Self {
-        Self::mixed(u32::from(kind), 0)
+        Self(mixed(u32::from(kind), 0))
     }
 
     /// The upstream that a socket has connected to.
@@ -78,29 +78,40 @@ impl Origin {
     #[inline(always)]
     fn words(bytes: &[u8], seed: u32) -> Self {
         let (words, _) = bytes.as_chunks::<4>();
-        words.iter().fold(Self(seed), |hash, word| Self::mixed(hash.0, u32::from_ne_bytes(*word)))
+        Self(hash(seed, words.iter().map(|word| u32::from_ne_bytes(*word))))
     }
 
-    /// A hash of words.
+    /// Its place, which another may have taken.
     #[inline(always)]
-    pub fn of_words(words: &[u32]) -> u32 {
-        words.iter().fold(0, |hash, word| Self::mixed(hash, *word).0)
+    fn share(self) -> Option<*mut Share> {
+        SHARES.get_ptr_mut(self.0 & (limit::SHARES as u32 - 1))
     }
+}
 
-    #[inline(always)]
-    fn mixed(hash: u32, word: u32) -> Self {
-        let mixed = (hash ^ word).wrapping_mul(0x9e37_79b1);
-        Self(mixed ^ (mixed >> 15))
-    }
+/// A hash of words.
+#[inline(always)]
+pub fn hash(seed: u32, words: impl Iterator<Item = u32>) -> u32 {
+    words.fold(seed, mixed)
+}
+
+#[inline(always)]
+fn mixed(hash: u32, word: u32) -> u32 {
+    let mixed = (hash ^ word).wrapping_mul(0x9e37_79b1);
+    mixed ^ (mixed >> 15)
+}
+
+#[inline(always)]
+fn second(ktime_ns: u64) -> u32 {
+    (ktime_ns >> SECOND_SHIFT) as u32
 }
 
 /// Whether a record of `origin` may be queued at `ktime_ns`, if there is room.
 #[inline(always)]
 pub fn admits(origin: Origin, ktime_ns: u64) -> bool {
-    let Some(share) = SHARES.get_ptr_mut(origin.0 & (limit::SHARES as u32 - 1)) else { return true };
+    let Some(share) = origin.share() else { return true };
     // SAFETY: a value of an array map, which is never freed; see `Share` about races.
     let share = unsafe { &mut *share };
-    let second = (ktime_ns >> SECOND_SHIFT) as u32;
+    let second = second(ktime_ns);
     if share.origin != origin.0 || share.second != second {
         share.origin = origin.0;
         share.second = second;
@@ -114,12 +125,12 @@ pub fn admits(origin: Origin, ktime_ns: u64) -> bool {
 /// Whether `origin` has offered that many records in the present second.
 #[inline(always)]
 pub fn has_offered(origin: Origin, count: u32) -> bool {
-    let Some(share) = SHARES.get_ptr_mut(origin.0 & (limit::SHARES as u32 - 1)) else { return false };
+    let Some(share) = origin.share() else { return false };
     // SAFETY: a value of an array map, which is never freed; see `Share` about races.
     let share = unsafe { &*share };
     // SAFETY: the helper only reads the clock.
-    let second = (unsafe { bpf_ktime_get_ns() } >> SECOND_SHIFT) as u32;
-    share.origin == origin.0 && share.second == second && share.offered >= count
+    let now = second(unsafe { bpf_ktime_get_ns() });
+    share.origin == origin.0 && share.second == now && share.offered >= count
 }
 
 /// Whether there is room for detail.

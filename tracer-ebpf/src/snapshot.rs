@@ -57,7 +57,7 @@ pub unsafe extern "C" fn snapshot(ctx: *const TaskFile) -> i32 {
     }
     let Some(sk) = socket_sk(socket.cast_const().cast()) else { return 0 };
     let Some(tcp) = sk.tcp() else { return 0 };
-    if globals::outside(|| sk.netns()) {
+    if globals::outside(|| sk.net().inum()) {
         return 0;
     }
     let state = sk.state();
@@ -77,7 +77,7 @@ pub unsafe extern "C" fn snapshot(ctx: *const TaskFile) -> i32 {
     let mut record = Snapshot { header: emit::header::<Snapshot>(kind::SNAPSHOT), ..Snapshot::default() };
     task.describe(&mut record.task);
     record.skaddr = sk.address();
-    record.netns_cookie = sk.netns_cookie();
+    record.netns_cookie = sk.net().cookie();
     sk.tuple(tcp.local_port(), &mut record.tuple);
     record.sk_state = u32::from(state);
     record.backlog_limit = sk.backlog_limit();
@@ -137,7 +137,7 @@ fn note_connection(sk: &Sk, tcp: &Tcp, state: u8, task: &Task) -> u32 {
 
 #[inline(always)]
 fn port_key(sk: &Sk, local_port: u16) -> u64 {
-    u64::from(sk.netns()) << 32 | u64::from(local_port)
+    u64::from(sk.net().inum()) << 32 | u64::from(local_port)
 }
 
 /// Key of `ASKED`: the local port, then the peer's (0 for a listener).

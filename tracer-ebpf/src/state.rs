@@ -31,7 +31,7 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
     let Some(sk) = Sk::new(ctx.arg(0)) else { return 0 };
     // (None for what is not TCP.)
     let Some(sk) = sk.untrusted() else { return 0 };
-    if globals::outside(|| sk.netns()) {
+    if globals::outside(|| sk.net().inum()) {
         return 0;
     }
     if globals::debugging() {
@@ -122,7 +122,7 @@ fn listener(sk: &Sk, listening: bool) {
         |record| &mut record.header,
         |record| {
             record.skaddr = sk.address();
-            record.netns_cookie = sk.netns_cookie();
+            record.netns_cookie = sk.net().cookie();
             sk.tuple(tcp.local_port(), &mut record.tuple);
             record.listening = u32::from(listening);
             record.backlog_limit = sk.backlog_limit();

@@ -11,6 +11,7 @@ use aya_ebpf::maps::{LruHashMap, PerCpuArray};
 use aya_ebpf::programs::BtfTracePointContext;
 use tracer_ebpf::config::flag as config_flag;
 use tracer_ebpf::config::limit;
+use tracer_ebpf::errno;
 use tracer_ebpf::wire::{UnixConnection, UnixEnd, UnixServer, kind, unix_flag, unix_how};
 
 use crate::connects::read_address;
@@ -29,8 +30,8 @@ static UNIX_SOCKETS: LruHashMap<u64, UnixConnection> =
 #[map]
 static UNIX_SCRATCH: PerCpuArray<UnixConnection> = PerCpuArray::with_max_entries(1, 0);
 
-const EPIPE: i32 = -32;
-const ECONNRESET: i32 = -104;
+const EPIPE: i32 = -(errno::EPIPE as i32);
+const ECONNRESET: i32 = -(errno::ECONNRESET as i32);
 /// `MSG_PEEK` of include/linux/socket.h.
 const MSG_PEEK: i32 = 2;
 /// `RCV_SHUTDOWN` of include/net/sock.h: the other end sends no more.
@@ -253,14 +254,14 @@ fn client_mark(sk: &Sk, sends: bool) -> Option<Mark> {
         return None;
     }
     let server = own.peer()?.unix()?;
-    if !server.has_name() || globals::outside(|| sk.netns()) {
+    if !server.has_name() || globals::outside(|| sk.net().inum()) {
         return None;
     }
     let mark = scratch()?;
     mark.ino = sk.ino();
     mark.flags = unix_flag::PREEXISTING;
     mark.path_len = server.name(&mut mark.address);
-    mark.netns = sk.netns();
+    mark.netns = sk.net().inum();
     TaskRef::current().describe(&mut mark.owner);
     maps::remember_owner(mark.owner.tgid, owner_flag::UNIX);
     let made: &UnixConnection = mark;

@@ -21,18 +21,7 @@ impl Skb {
         load!(self.0, skb_head as Raw).wrapping_add(usize::from(load!(self.0, skb_network_header as u16)))
     }
 
-    /// Inode number of [`Skb::net`].
-    #[inline(always)]
-    pub fn netns(&self) -> u32 {
-        self.net().inum()
-    }
-
-    #[inline(always)]
-    pub fn netns_cookie(&self) -> u64 {
-        self.net().cookie()
-    }
-
-    /// Of the device that it came in by or leaves by; of its socket where it has not got that far.
+    /// That of the device that it came in by or leaves by; of its socket where it has not got that far.
     #[inline(always)]
     pub fn net(&self) -> NetRef {
         let device = load!(self.0, skb_dev as Raw);
