@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::audit::{Ledger, Present, Reading, Report};
 use crate::event::QueueDrops;
-use crate::kernel::{self, Kernel, Namespace, NamespacesError, clock};
+use crate::kernel::{self, Kernel, LookError, Namespace, clock};
 
 /// Namespaces whose counters are read in one look: some milliseconds. On a larger host they take turns.
 const AT_ONCE: usize = 64;
@@ -91,7 +91,7 @@ impl Auditing {
     }
 }
 
-fn compare(kernel: &mut Kernel, ledger: &mut Ledger, limit: usize) -> Result<(), NamespacesError> {
+fn compare(kernel: &mut Kernel, ledger: &mut Ledger, limit: usize) -> Result<(), LookError> {
     let sight = kernel.sight();
     let found: HashMap<u64, Namespace> = kernel.namespaces()?.into_iter().map(|n| (n.cookie, n)).collect();
     let present: Vec<_> = found.values().map(present).collect();
@@ -107,7 +107,7 @@ fn compare(kernel: &mut Kernel, ledger: &mut Ledger, limit: usize) -> Result<(),
 }
 
 /// None if no thread is in it any more.
-fn read(kernel: &Kernel, namespace: &Namespace) -> Result<Option<Reading>, NamespacesError> {
+fn read(kernel: &Kernel, namespace: &Namespace) -> Result<Option<Reading>, LookError> {
     let Some(before) = kernel.seen_in(namespace.cookie)? else { return Ok(None) };
     let Some(counted) = kernel::counted_by_kernel(namespace) else { return Ok(None) };
     let Some(after) = kernel.seen_in(namespace.cookie)? else { return Ok(None) };

@@ -13,11 +13,11 @@ use super::attach::Loaded;
 use super::counters::CountersError;
 use super::groups::{Group, Groups};
 use super::hooks::{HOOKS, Hook, HookStatus, needs, ways};
-use super::namespaces::NamespacesError;
+use super::iterator::{Iterator, LookError};
 use super::offsets::{Layout, OffsetsError};
 use super::program_log::ProgramLog;
 use super::ring::Ring;
-use super::snapshot::{Found, SnapshotError, Wanted};
+use super::snapshot::{Found, Wanted};
 use super::support::{self, Support, Verdict};
 use super::{clock, memory, privileges, snapshot};
 use crate::event::Existing;
@@ -74,11 +74,11 @@ pub enum LoadError {
     #[error("cannot attach {hook}, without which {without}: {reason}")]
     Required { hook: &'static str, without: &'static str, reason: String },
     #[error("cannot read what exists on this host: {0}")]
-    Snapshot(#[from] SnapshotError),
+    Snapshot(#[from] LookError),
     #[error(transparent)]
     Counters(#[from] CountersError),
-    #[error(transparent)]
-    Namespaces(#[from] NamespacesError),
+    #[error("cannot look at the network namespaces of this host: {0}")]
+    Namespaces(#[source] LookError),
     #[error("cannot read the log of the programs: {0}")]
     ProgramLog(std::io::Error),
     #[error("cannot watch the ring buffer: {0}")]
@@ -130,7 +130,7 @@ impl Kernel {
             hz: clock::jiffies_per_second(),
         };
         kernel.make_other_upstream()?;
-        super::namespaces::load(&mut kernel.ebpf, &btf)?;
+        super::namespaces::load(&mut kernel.ebpf, &btf).map_err(LoadError::Namespaces)?;
         let existing = kernel.attach_all(&btf)?;
         drop(btf);
         memory::give_back();
@@ -158,12 +158,13 @@ impl Kernel {
         let asked: Vec<_> = asked.collect();
         let best = asked.iter().filter_map(|(_, ways)| ways.first());
         let mut programs: Vec<_> = best.map(|way| (way.program, way.target)).collect();
-        programs.push((snapshot::PROGRAM, snapshot::TARGET));
+        let Iterator { program: snapshot, target } = snapshot::ITERATOR;
+        programs.push((snapshot, target));
         let mut loaded = Loaded::side_by_side(&mut self.ebpf, &programs, btf);
         let mut existing = Found::default();
         for (hook, ways) in asked {
             if hook.name == "tcp_rcv_space_adjust" {
-                loaded.result(snapshot::PROGRAM).map_err(SnapshotError::from)?;
+                loaded.result(snapshot).map_err(LookError::of(target))?;
                 existing = self.read_existing()?;
             }
             let missing = needs(hook).filter(|needed| !self.is_attached(needed));

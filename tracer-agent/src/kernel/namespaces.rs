@@ -4,23 +4,24 @@
 //! what the agent keeps; entering a namespace that no thread is in would need CAP_SYS_ADMIN. Such a one is left out.
 
 use std::fs;
-use std::io::{self, Read as _};
+use std::io::Read as _;
 use std::path::Path;
 
-use aya::maps::{Array, HashMap, MapError};
-use aya::programs::{Iter, ProgramError};
+use aya::maps::{Array, HashMap, MapData, MapError};
 use aya::{Btf, Ebpf};
-use thiserror::Error;
 use tracer_ebpf::config::MISSING;
 use tracer_ebpf::wire::{self, NAMESPACE_WORDS, seen};
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
+use super::iterator::{Iterator, LookError};
 use super::loader::Kernel;
 use super::netns;
 use crate::event::{Mib, Sight};
 
-const PROGRAM: &str = "namespaces";
+const ITERATOR: Iterator = Iterator { program: "namespaces", target: "task" };
 const MAP: &str = "NAMESPACES";
+/// The number of the present look.
+const LOOK: &str = "LOOK";
 /// Looks after which a namespace without threads gives its place back.
 const KEPT_LOOKS: u32 = 6;
 
@@ -37,35 +38,11 @@ pub struct Namespace {
     pub seen: [u64; seen::COUNT],
 }
 
-/// Why they cannot be looked at.
-#[derive(Debug, Error)]
-pub enum NamespacesError {
-    #[error(
-        "the BPF object has no program {PROGRAM} or no map {MAP}: the agent and the object are of different builds"
-    )]
-    OtherBuild,
-    #[error("iter/task: {0}")]
-    Program(String),
-    #[error("iter/task: {0}")]
-    Link(#[from] aya::programs::links::LinkError),
-    #[error("reading iter/task: {0}")]
-    Read(#[from] io::Error),
-    #[error("cannot use the map {MAP}: {0}")]
-    Map(#[from] MapError),
-}
-
-impl From<ProgramError> for NamespacesError {
-    fn from(error: ProgramError) -> Self {
-        Self::Program(super::attach::brief(&error))
-    }
-}
-
 type Words = [u64; NAMESPACE_WORDS];
 
 /// Loads the iterator.
-pub(super) fn load(ebpf: &mut Ebpf, btf: &Btf) -> Result<(), NamespacesError> {
-    iterator(ebpf)?.load("task", btf)?;
-    Ok(())
+pub(super) fn load(ebpf: &mut Ebpf, btf: &Btf) -> Result<(), LookError> {
+    ITERATOR.load(ebpf, btf)
 }
 
 impl Kernel {
@@ -74,18 +51,15 @@ impl Kernel {
     ///
     /// # Errors
     /// If the iterator cannot be run or a map cannot be used.
-    pub fn namespaces(&mut self) -> Result<Vec<Namespace>, NamespacesError> {
+    pub fn namespaces(&mut self) -> Result<Vec<Namespace>, LookError> {
         let look = self.number_of_next_look()?;
-        let iter = iterator(&mut self.ebpf)?;
-        let id = iter.attach()?;
         // It writes nothing: what it finds is in the map.
-        iter.take_link(id)?.into_file()?.read_to_end(&mut Vec::new())?;
+        let read = ITERATOR.run(&mut self.ebpf)?.read_to_end(&mut Vec::new());
+        read.map_err(LookError::of(ITERATOR.target))?;
         let mut found = Vec::new();
         let mut gone = Vec::new();
-        let map: HashMap<_, u64, Words> =
-            HashMap::try_from(self.ebpf.map(MAP).ok_or(NamespacesError::OtherBuild)?)?;
-        for entry in map.iter() {
-            let (cookie, words) = entry?;
+        for entry in self.seen_by_namespace()?.iter() {
+            let (cookie, words) = entry.map_err(LookError::of(MAP))?;
             let value = wire::Namespace::read_from_bytes(words.as_bytes()).unwrap_or_default();
             if look.wrapping_sub(value.look) >= KEPT_LOOKS {
                 gone.push(cookie);
@@ -94,10 +68,10 @@ impl Kernel {
             let tid = (value.look == look && value.tid != 0).then_some(value.tid);
             found.push(Namespace { cookie, inum: value.inum, tid, seen: value.seen });
         }
-        let map = self.ebpf.map_mut(MAP).ok_or(NamespacesError::OtherBuild)?;
-        let mut map: HashMap<_, u64, Words> = HashMap::try_from(map)?;
+        let map = self.ebpf.map_mut(MAP).ok_or_else(|| LookError::other_build(MAP))?;
+        let mut map: HashMap<_, u64, Words> = HashMap::try_from(map).map_err(LookError::of(MAP))?;
         for cookie in gone {
-            map.remove(&cookie)?;
+            map.remove(&cookie).map_err(LookError::of(MAP))?;
         }
         Ok(found)
     }
@@ -106,13 +80,11 @@ impl Kernel {
     ///
     /// # Errors
     /// If the map cannot be read.
-    pub fn seen_in(&self, cookie: u64) -> Result<Option<[u64; seen::COUNT]>, NamespacesError> {
-        let map: HashMap<_, u64, Words> =
-            HashMap::try_from(self.ebpf.map(MAP).ok_or(NamespacesError::OtherBuild)?)?;
-        match map.get(&cookie, 0) {
+    pub fn seen_in(&self, cookie: u64) -> Result<Option<[u64; seen::COUNT]>, LookError> {
+        match self.seen_by_namespace()?.get(&cookie, 0) {
             Ok(words) => Ok(wire::Namespace::read_from_bytes(words.as_bytes()).ok().map(|value| value.seen)),
             Err(MapError::KeyNotFound) => Ok(None),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(LookError::of(MAP)(error)),
         }
     }
 
@@ -134,11 +106,16 @@ impl Kernel {
         }
     }
 
-    fn number_of_next_look(&mut self) -> Result<u32, NamespacesError> {
-        let map = self.ebpf.map_mut("LOOK").ok_or(NamespacesError::OtherBuild)?;
-        let mut map: Array<_, u32> = Array::try_from(map)?;
-        let look = map.get(&0, 0)?.wrapping_add(1);
-        map.set(0, look, 0)?;
+    fn seen_by_namespace(&self) -> Result<HashMap<&MapData, u64, Words>, LookError> {
+        let map = self.ebpf.map(MAP).ok_or_else(|| LookError::other_build(MAP))?;
+        HashMap::try_from(map).map_err(LookError::of(MAP))
+    }
+
+    fn number_of_next_look(&mut self) -> Result<u32, LookError> {
+        let map = self.ebpf.map_mut(LOOK).ok_or_else(|| LookError::other_build(LOOK))?;
+        let mut map: Array<_, u32> = Array::try_from(map).map_err(LookError::of(LOOK))?;
+        let look = map.get(&0, 0).map_err(LookError::of(LOOK))?.wrapping_add(1);
+        map.set(0, look, 0).map_err(LookError::of(LOOK))?;
         Ok(look)
     }
 }
@@ -155,11 +132,6 @@ pub fn counted_by_kernel(namespace: &Namespace) -> Option<Mib> {
     let mib = Mib::parse(&read("snmp")?, &read("netstat")?)?;
     // The thread may have left, or its number may be another's by now.
     is_there().then_some(mib)
-}
-
-fn iterator(ebpf: &mut Ebpf) -> Result<&mut Iter, NamespacesError> {
-    let program = ebpf.program_mut(PROGRAM).ok_or(NamespacesError::OtherBuild)?;
-    Ok(program.try_into()?)
 }
 
 #[cfg(test)]

@@ -1,19 +1,18 @@
 //! What existed before the start, by `iter/task_file`: all sockets of all processes, in all namespaces.
 
-use std::io::{self, ErrorKind, Read as _};
+use std::io::{ErrorKind, Read as _};
 
 use aya::Ebpf;
-use aya::maps::{HashMap, MapError};
-use aya::programs::{Iter, ProgramError};
-use thiserror::Error;
+use aya::maps::HashMap;
 use tracer_ebpf::{tcp_state, wire};
 use zerocopy::FromBytes as _;
 
-use crate::event::{DecodeError, Event, Existing, decode as decode_record};
+use super::iterator::{Iterator, LookError};
+use crate::event::{Event, Existing, decode as decode_record};
 
-/// The program, and the iterator that it is for.
-pub(super) const PROGRAM: &str = "snapshot";
-pub(super) const TARGET: &str = "task_file";
+pub(super) const ITERATOR: Iterator = Iterator { program: "snapshot", target: "task_file" };
+/// The sockets that are asked for.
+const ASKED: &str = "ASKED";
 const RECORD: usize = size_of::<wire::Snapshot>();
 /// Of what the kernel writes at once (`bpf_seq_read` of kernel/bpf/bpf_iter.c), and a part of a record before it.
 const BUFFER: usize = 64 * 1024;
@@ -35,34 +34,9 @@ pub struct Found {
     pub sockets: usize,
 }
 
-/// Why the snapshot cannot be read.
-#[derive(Debug, Error)]
-pub enum SnapshotError {
-    #[error("the BPF object has no program {PROGRAM}: the agent and the object are of different builds")]
-    NoProgram,
-    #[error("iter/task_file: {0}")]
-    Program(String),
-    #[error("iter/task_file: {0}")]
-    Link(#[from] aya::programs::links::LinkError),
-    #[error("reading iter/task_file: {0}")]
-    Read(#[from] io::Error),
-    #[error("cannot write the map ASKED: {0}")]
-    Asked(#[from] MapError),
-    #[error("record of iter/task_file: {0}")]
-    Decode(#[from] DecodeError),
-}
-
-impl From<ProgramError> for SnapshotError {
-    fn from(error: ProgramError) -> Self {
-        Self::Program(super::attach::brief(&error))
-    }
-}
-
 /// Runs it once over all files of all processes; returns those of the sockets that it reported that are `wanted`.
-pub(super) fn pass(ebpf: &mut Ebpf, wanted: Wanted) -> Result<Found, SnapshotError> {
-    let iter = iterator(ebpf)?;
-    let id = iter.attach()?;
-    let mut records = iter.take_link(id)?.into_file()?;
+pub(super) fn pass(ebpf: &mut Ebpf, wanted: Wanted) -> Result<Found, LookError> {
+    let mut records = ITERATOR.run(ebpf)?;
     let mut found = Found::default();
     let mut bytes = vec![0; BUFFER];
     let mut kept = 0;
@@ -72,26 +46,23 @@ pub(super) fn pass(ebpf: &mut Ebpf, wanted: Wanted) -> Result<Found, SnapshotErr
             Ok(read) => kept = found.take(&mut bytes, kept + read, wanted)?,
             // After a million files without a record (MAX_ITER_OBJECTS of kernel/bpf/bpf_iter.c) it wants to be asked again.
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(LookError::of(ITERATOR.target)(error)),
         }
     }
     if kept > 0 {
-        decode_record(&bytes[..kept])?;
+        decode(&bytes[..kept])?;
     }
     Ok(found)
 }
 
 /// Says which sockets the next pass is for, by their local and peer ports.
-pub(super) fn ask(ebpf: &mut Ebpf, ports: &[(u16, u16)], wanted: bool) -> Result<(), SnapshotError> {
-    let map = ebpf.map_mut("ASKED").ok_or(SnapshotError::NoProgram)?;
-    let mut asked: HashMap<_, u32, u32> = HashMap::try_from(map)?;
+pub(super) fn ask(ebpf: &mut Ebpf, ports: &[(u16, u16)], wanted: bool) -> Result<(), LookError> {
+    let map = ebpf.map_mut(ASKED).ok_or_else(|| LookError::other_build(ASKED))?;
+    let mut asked: HashMap<_, u32, u32> = HashMap::try_from(map).map_err(LookError::of(ASKED))?;
     for &(local, peer) in ports {
         let key = u32::from(local) << 16 | u32::from(peer);
-        if wanted {
-            asked.insert(key, 1, 0)?;
-        } else {
-            asked.remove(&key)?;
-        }
+        let done = if wanted { asked.insert(key, 1, 0) } else { asked.remove(&key) };
+        done.map_err(LookError::of(ASKED))?;
     }
     Ok(())
 }
@@ -99,14 +70,14 @@ pub(super) fn ask(ebpf: &mut Ebpf, ports: &[(u16, u16)], wanted: bool) -> Result
 impl Found {
     /// Takes the records at the beginning of `bytes`, of which `len` were read; moves the rest, a part of a record, there
     /// and returns its length.
-    fn take(&mut self, bytes: &mut [u8], len: usize, wanted: Wanted) -> Result<usize, SnapshotError> {
+    fn take(&mut self, bytes: &mut [u8], len: usize, wanted: Wanted) -> Result<usize, LookError> {
         let whole = len - len % RECORD;
         for record in bytes[..whole].chunks_exact(RECORD) {
             self.sockets += 1;
             if wanted == Wanted::Listeners && !listens(record) {
                 continue;
             }
-            if let Event::Existing(existing) = decode_record(record)? {
+            if let Event::Existing(existing) = decode(record)? {
                 self.wanted.push(existing);
             }
         }
@@ -115,15 +86,14 @@ impl Found {
     }
 }
 
+fn decode(record: &[u8]) -> Result<Event, LookError> {
+    decode_record(record).map_err(LookError::of(ITERATOR.target))
+}
+
 /// Whether it is a listener's record, which is cheaper to see than to decode it.
 fn listens(record: &[u8]) -> bool {
     let state = wire::Snapshot::read_from_bytes(record).map(|record| record.sk_state);
     state.is_ok_and(|state| state == u32::from(tcp_state::LISTEN))
-}
-
-fn iterator(ebpf: &mut Ebpf) -> Result<&mut Iter, SnapshotError> {
-    let program = ebpf.program_mut(PROGRAM).ok_or(SnapshotError::NoProgram)?;
-    Ok(program.try_into()?)
 }
 
 #[cfg(test)]
