@@ -8,6 +8,8 @@ use crate::event::{ResetSent, Role, SocketEnd, TcpState, Tuple};
 
 /// Other ends and RSTs kept for the ends that wait.
 const PARTS: usize = 8192;
+/// Ends remembered of one pair of addresses: a connection has two, and a host repeats a pair in some of its namespaces.
+const ENDS_OF_A_PAIR: usize = 64;
 const PARTS_TTL_NS: u64 = 2_000_000_000;
 /// Bytes by which sequence numbers of the two ends of one connection may differ (what is in flight).
 const WINDOW: u32 = 1 << 24;
@@ -22,6 +24,8 @@ pub struct Connections {
     /// Ends of connecting sockets, to know that the other end of an accepted one is on this host.
     client_pairs: Bounded<Pair, ()>,
     resets: Bounded<Tuple, ResetSent>,
+    /// Ends that gave way to later ones of their pair.
+    crowded_out: u64,
 }
 
 impl Default for Connections {
@@ -30,6 +34,7 @@ impl Default for Connections {
             server_ends: Bounded::new("server_ends", PARTS, PARTS_TTL_NS),
             client_pairs: Bounded::new("client_pairs", PARTS, PARTS_TTL_NS),
             resets: Bounded::new("resets", PARTS, PARTS_TTL_NS),
+            crowded_out: 0,
         }
     }
 }
@@ -49,6 +54,10 @@ impl Connections {
             }
             Role::Server => {
                 let mut ends = self.server_ends.remove(&pair).unwrap_or_default();
+                if ends.len() == ENDS_OF_A_PAIR {
+                    ends.remove(0);
+                    self.crowded_out += 1;
+                }
                 ends.push(end.clone());
                 self.server_ends.insert(pair, ends, end.ktime_ns);
             }
@@ -89,8 +98,15 @@ impl Connections {
     }
 
     #[must_use]
-    pub fn fills(&self) -> [Fill; 3] {
-        [self.server_ends.fill(), self.client_pairs.fill(), self.resets.fill()]
+    pub fn fills(&self) -> [Fill; 4] {
+        // Of what each pair has a bound of its own for, the one that is fullest.
+        let pair = Fill {
+            table: "server_ends_of_a_pair",
+            entries: self.server_ends.values().map(Vec::len).max().unwrap_or_default(),
+            capacity: ENDS_OF_A_PAIR,
+            evicted: self.crowded_out,
+        };
+        [self.server_ends.fill(), pair, self.client_pairs.fill(), self.resets.fill()]
     }
 }
 

@@ -243,3 +243,16 @@ fn ages_that_were_learned_in_a_namespace_end_with_it() {
     assert_eq!(told(7), Some(Cause::UpstreamTimeout));
     assert_ne!(told(8), Some(Cause::UpstreamTimeout));
 }
+
+#[test]
+fn ends_of_one_pair_of_addresses_are_bounded_and_counted() {
+    let mut tables = tables(false);
+    for skaddr in 0..70 {
+        tables.apply(Event::SocketEnd(SocketEnd { skaddr, ..accepted(process(42, "api")) }));
+    }
+    let fills = tables.fills();
+    let pair = fills.iter().find(|fill| fill.table == "server_ends_of_a_pair").expect("a fill");
+    assert_eq!((pair.entries, pair.capacity, pair.evicted), (64, 64, 6));
+    let last = tables.connections().other_end(&leg()).map(|end| end.skaddr);
+    assert_eq!(last, Some(6), "the oldest gave way");
+}
