@@ -14,6 +14,7 @@ use crate::kernel::cgroup::Cgroups;
 use crate::kernel::{CountersError, Kernel, netns, own_use};
 use crate::output::metrics::{KernelSnapshot, ProcessUse, ProgramUse, Source};
 use crate::output::view::{HookView, Names};
+use crate::table::Fill;
 
 /// Scopes remembered; a host has some hundreds of network namespaces.
 const SCOPES: usize = 4096;
@@ -40,6 +41,8 @@ struct Seen {
     cgroups: Cgroups,
     /// Container whose network a namespace is, learned from the processes in it.
     scopes: BTreeMap<u32, String>,
+    /// Processes whose namespace found no place there.
+    scopes_left_out: u64,
 }
 
 impl Host {
@@ -107,6 +110,12 @@ impl Host {
         self.auditing.take_drops()
     }
 
+    /// How many namespaces' scopes are known.
+    #[must_use]
+    pub fn scopes_fill(&self) -> Fill {
+        self.seen().scopes_fill()
+    }
+
     /// Ends of connections that the kernel could not queue so far.
     #[must_use]
     pub fn lost_ends(&self) -> u64 {
@@ -124,6 +133,21 @@ impl Host {
     }
 }
 
+impl Seen {
+    fn learn_scope(&mut self, netns: u32, scope: &str) {
+        if self.scopes.len() < SCOPES || self.scopes.contains_key(&netns) {
+            self.scopes.insert(netns, scope.to_owned());
+        } else {
+            self.scopes_left_out += 1;
+        }
+    }
+
+    fn scopes_fill(&self) -> Fill {
+        let evicted = self.scopes_left_out;
+        Fill { table: "scopes", entries: self.scopes.len(), capacity: SCOPES, evicted }
+    }
+}
+
 /// A map that cannot be read is said, and ends nothing.
 fn or_none<T>(read: Result<T, CountersError>) -> Option<T> {
     read.inspect_err(|error| tracing::error!("{error}")).ok()
@@ -135,10 +159,9 @@ impl Names for Host {
         let path = seen.cgroups.of(process)?;
         if process.netns != 0
             && process.netns != self.own_netns
-            && seen.scopes.len() < SCOPES
             && let Some(container) = Container::from_cgroup(&path)
         {
-            seen.scopes.insert(process.netns, container.short_id().to_owned());
+            seen.learn_scope(process.netns, container.short_id());
         }
         Some(path)
     }
@@ -210,5 +233,22 @@ impl Source for Arc<Host> {
 
     fn expire(&self, upstream: &UpstreamKey) -> Option<UpstreamCounters> {
         or_none(super::lock(&self.kernel).expire_upstream(upstream))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scopes_are_bounded_and_what_finds_no_place_is_counted() {
+        let mut seen = Seen::default();
+        for netns in 0..SCOPES as u32 + 3 {
+            seen.learn_scope(netns, "a");
+        }
+        // One that is known moves without taking a place.
+        seen.learn_scope(1, "b");
+        let fill = Fill { table: "scopes", entries: SCOPES, capacity: SCOPES, evicted: 3 };
+        assert_eq!((seen.scopes_fill(), seen.scopes[&1].as_str()), (fill, "b"));
     }
 }

@@ -22,10 +22,11 @@ use crate::output::audit::AuditView;
 use crate::output::http::Health;
 use crate::output::hub::{Hub, Why};
 use crate::output::journal::Journal;
-use crate::output::metrics::{Metrics, TableUse};
+use crate::output::metrics::Metrics;
 use crate::output::view::HookView;
 use crate::output::{Names, Origin, Ready, Sink, VerdictView};
 use crate::recording::{self, Header, NotedNames, Recorder};
+use crate::table::Fill;
 
 pub use self::core::{Core, Input};
 pub use host::Host;
@@ -276,29 +277,24 @@ impl Agent {
         }
         self.input(Input::Tick { now_ns: clock::monotonic_ns(), clock_offset_ns: clock::wall_offset_ns() });
         for fill in self.core.fills() {
-            let table_use = TableUse {
-                entries: fill.entries as u64,
-                capacity: fill.capacity as u64,
-                evicted: fill.evicted,
-            };
-            self.metrics.set_table(fill.table, table_use);
+            self.metrics.set_table(fill);
         }
+        self.metrics.set_table(self.host.scopes_fill());
         let extent = self.hub.extent();
-        let history = TableUse {
-            entries: extent.kept as u64,
-            capacity: extent.capacity as u64,
+        self.metrics.set_table(Fill {
+            table: "history",
+            entries: extent.kept,
+            capacity: extent.capacity,
             evicted: extent.forgotten,
-        };
-        self.metrics.set_table("history", history);
+        });
         self.keep_up_with_gateways();
     }
 
     /// What gateways are configured to dial has its places among the labels.
     fn keep_up_with_gateways(&mut self) {
         let Some(known) = self.host.configured() else { return };
-        let servers =
-            TableUse { entries: known.len() as u64, capacity: SERVERS as u64, evicted: known.left_out };
-        self.metrics.set_table("configured_servers", servers);
+        let (entries, evicted) = (known.len(), known.left_out);
+        self.metrics.set_table(Fill { table: "configured_servers", entries, capacity: SERVERS, evicted });
         if self.configured.as_ref().is_none_or(|last| !Arc::ptr_eq(last, &known)) {
             self.metrics.reserve(known.upstreams());
             self.configured = Some(known);

@@ -11,7 +11,7 @@ use super::families::Families;
 use super::labels::OTHER;
 use super::{Counted, KernelSnapshot, ProcessUse, State, audited, expiry};
 use crate::event::unmapped;
-use crate::table;
+use crate::table::{self, Fill};
 
 /// Looks at the kernel and at what was counted.
 pub fn collect(counted: &Counted) -> Families {
@@ -23,8 +23,7 @@ pub fn collect(counted: &Counted) -> Families {
     families.take(Name::ProcessExits, counted.exits.collect());
     families.take(Name::EventsReceived, counted.received.collect());
     families.take(Name::EventsDropped, counted.dropped.collect());
-    #[expect(clippy::cast_precision_loss, reason = "exact up to 2^53")]
-    families.add(Name::EventsLost, &["undecodable"], counted.undecodable.get() as f64);
+    families.add(Name::EventsLost, &["undecodable"], number(counted.undecodable.get()));
     families.add(Name::EventsLost, &["unjudged"], number(counted.unjudged.get()));
     families.add(Name::BuildInfo, &[env!("CARGO_PKG_VERSION")], 1.0);
 
@@ -91,16 +90,13 @@ fn losses(families: &mut Families, snapshot: &KernelSnapshot) {
     families.add(Name::EventsLost, &["recursion"], number(snapshot.recursion_misses));
     families.add(Name::EventsLost, &["socket_storage"], number(tally(tally::STORAGE_FAILED)));
     let named = snapshot.upstreams.iter().filter(|(key, _)| *key != UpstreamKey::default()).count();
-    families.add(Name::TableEntries, &["upstreams"], number(named as u64));
-    families.add(Name::TableCapacity, &["upstreams"], number(limit::UPSTREAMS as u64));
-    families.add(Name::TableEvicted, &["upstreams"], number(tally(tally::UPSTREAM_OVERFLOW)));
+    let evicted = tally(tally::UPSTREAM_OVERFLOW);
+    table(families, Fill { table: "upstreams", entries: named, capacity: limit::UPSTREAMS, evicted });
 }
 
 fn tables_and_hooks(families: &mut Families, state: &State) {
-    for (table, table_use) in &state.tables {
-        families.add(Name::TableEntries, &[table], number(table_use.entries));
-        families.add(Name::TableCapacity, &[table], number(table_use.capacity));
-        families.add(Name::TableEvicted, &[table], number(table_use.evicted));
+    for fill in state.tables.values() {
+        table(families, *fill);
     }
     for hook in &state.hooks {
         let how = hook.how.as_deref().unwrap_or("none");
@@ -122,7 +118,14 @@ fn costs(families: &mut Families, snapshot: &KernelSnapshot) {
     }
 }
 
+/// How full a table is, of the agent or of the kernel.
+pub(super) fn table(families: &mut Families, fill: Fill) {
+    families.add(Name::TableEntries, &[fill.table], number(fill.entries as u64));
+    families.add(Name::TableCapacity, &[fill.table], number(fill.capacity as u64));
+    families.add(Name::TableEvicted, &[fill.table], number(fill.evicted));
+}
+
 /// The text format knows floating-point numbers only; they are exact up to 2^53.
-fn number(count: u64) -> f64 {
+pub(super) fn number(count: u64) -> f64 {
     count as f64
 }

@@ -1,11 +1,24 @@
 //! Every metric: its name, labels and meaning. The text of `docs/metrics.md` is held against this list.
 
+use prometheus::proto::MetricType;
+
 /// What a metric does over time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Counter,
     Gauge,
     Histogram,
+}
+
+impl Kind {
+    /// The word of the text format, and the library's type.
+    pub const fn spelled(self) -> (&'static str, MetricType) {
+        match self {
+            Self::Counter => ("counter", MetricType::COUNTER),
+            Self::Gauge => ("gauge", MetricType::GAUGE),
+            Self::Histogram => ("histogram", MetricType::HISTOGRAM),
+        }
+    }
 }
 
 /// One metric.

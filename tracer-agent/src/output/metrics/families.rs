@@ -4,9 +4,9 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use prometheus::TextEncoder;
-use prometheus::proto::{Metric, MetricFamily, MetricType};
+use prometheus::proto::{Metric, MetricFamily};
 
-use super::definitions::{Definition, Kind, Name};
+use super::definitions::{Definition, Name};
 use super::text;
 use super::upstreams::Upstreams;
 
@@ -67,11 +67,7 @@ fn family(definition: &Definition, mut samples: Vec<Metric>) -> MetricFamily {
     let mut family = MetricFamily::default();
     family.set_name(definition.name.to_owned());
     family.set_help(definition.help.to_owned());
-    family.set_field_type(match definition.kind {
-        Kind::Counter => MetricType::COUNTER,
-        Kind::Gauge => MetricType::GAUGE,
-        Kind::Histogram => MetricType::HISTOGRAM,
-    });
+    family.set_field_type(definition.kind.spelled().1);
     family.set_metric(samples);
     family
 }

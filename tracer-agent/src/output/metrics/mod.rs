@@ -10,6 +10,7 @@ pub mod definitions;
 mod expiry;
 mod families;
 mod labels;
+mod source;
 mod text;
 mod upstreams;
 
@@ -19,79 +20,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use prometheus::core::Collector as _;
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts};
-use tracer_ebpf::wire::{AlikeKey, UpstreamCounters, UpstreamKey};
+use tracer_ebpf::wire::{UpstreamCounters, UpstreamKey};
 
 use super::view::HookView;
 use super::{Sink, VerdictView};
-use crate::audit;
 use crate::event::{Event, Process, Role};
+use crate::table::Fill;
 use crate::verdict::{Cause, Impact, Verdict, signal_name};
 use alike::Alike;
 use definitions::Name;
 use expiry::{Expiry, Judged};
 use labels::Labels;
 
-/// What is read from the kernel and from /proc when somebody scrapes.
-#[derive(Clone, Debug, Default)]
-pub struct KernelSnapshot {
-    pub upstreams: Vec<(UpstreamKey, UpstreamCounters)>,
-    /// Summed over the CPUs; indices in `wire::tally`.
-    pub tally: Vec<u64>,
-    /// Jiffies in a second.
-    pub hz: u32,
-    /// What the kernel counted itself against what was seen.
-    pub audit: audit::Report,
-    /// Runs of programs that the kernel skipped.
-    pub recursion_misses: u64,
-    /// Empty unless the kernel keeps such statistics (`kernel.bpf_stats_enabled`).
-    pub programs: Vec<ProgramUse>,
-    /// None if /proc could not be read.
-    pub process: Option<ProcessUse>,
-}
-
-/// What a kernel program cost so far.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct ProgramUse {
-    pub name: String,
-    pub runs: u64,
-    pub seconds: f64,
-}
-
-/// What the agent itself costs.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct ProcessUse {
-    pub resident_bytes: u64,
-    pub cpu_seconds: f64,
-    pub open_fds: u64,
-    /// Unix time.
-    pub start_time_seconds: f64,
-}
-
-/// Where the figures of a scrape come from.
-pub trait Source: Send + Sync {
-    fn snapshot(&self) -> KernelSnapshot;
-    /// Whose network a namespace is, as [`super::Names::scope`] says.
-    fn scope(&self, netns: u32) -> String;
-    /// How many upstreams have a place in the kernel.
-    fn upstreams_in_use(&self) -> u64;
-    /// Those, and what was counted of them.
-    fn upstreams(&self) -> Vec<(UpstreamKey, UpstreamCounters)>;
-    /// Connects that failed like one that was told, and were only counted.
-    fn alike(&self) -> Vec<(AlikeKey, u64)>;
-    /// Takes away the place of such; returns what was counted there.
-    fn forget_alike(&self, key: &AlikeKey) -> Option<u64>;
-    /// Takes away the place of an upstream; returns what was counted there.
-    fn expire(&self, upstream: &UpstreamKey) -> Option<UpstreamCounters>;
-}
-
-/// A table of the agent; all three are shown.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TableUse {
-    pub entries: u64,
-    pub capacity: u64,
-    /// Since the start.
-    pub evicted: u64,
-}
+pub use source::{KernelSnapshot, ProcessUse, ProgramUse, Source};
 
 /// Counts, and answers scrapes. Shared between the loop and the HTTP server.
 pub struct Metrics {
@@ -128,7 +69,7 @@ struct Upstreams {
 #[derive(Default)]
 struct State {
     source: Option<Arc<dyn Source>>,
-    tables: BTreeMap<&'static str, TableUse>,
+    tables: BTreeMap<&'static str, Fill>,
     hooks: Vec<HookView>,
 }
 
@@ -172,8 +113,8 @@ impl Metrics {
     }
 
     /// How full a table is.
-    pub fn set_table(&self, table: &'static str, table_use: TableUse) {
-        self.counted.state().tables.insert(table, table_use);
+    pub fn set_table(&self, fill: Fill) {
+        self.counted.set_table(fill);
     }
 
     /// Which hooks are attached, and how.
@@ -257,6 +198,10 @@ impl Counted {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn set_table(&self, fill: Fill) {
+        self.state().tables.insert(fill.table, fill);
+    }
+
     fn upstreams(&self) -> MutexGuard<'_, Upstreams> {
         self.upstreams.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -303,9 +248,7 @@ impl Counted {
         self.unjudged.inc_by(news.lost + late.sum::<u64>());
         let fill = alike.fill();
         drop(alike);
-        let (entries, capacity) = (fill.entries as u64, fill.capacity as u64);
-        let table_use = TableUse { entries, capacity, evicted: fill.evicted };
-        self.state().tables.insert(fill.table, table_use);
+        self.set_table(fill);
         news.counted.iter().map(|(_, count)| count).sum()
     }
 

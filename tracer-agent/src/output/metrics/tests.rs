@@ -1,4 +1,4 @@
-use tracer_ebpf::wire::{kind, outcome, phase, tally};
+use tracer_ebpf::wire::{AlikeKey, kind, outcome, phase, tally};
 
 use super::*;
 use crate::event::{Exit, Target};
@@ -257,7 +257,7 @@ fn the_agents_own_state_is_shown() {
         process: Some(ProcessUse { resident_bytes: 1 << 20, ..Default::default() }),
         ..Default::default()
     });
-    metrics.set_table("connections", TableUse { entries: 1, capacity: 2, evicted: 3 });
+    metrics.set_table(Fill { table: "connections", entries: 1, capacity: 2, evicted: 3 });
     metrics.set_hooks(vec![
         HookView { hook: "tcp_fin".to_owned(), how: Some("fentry".to_owned()), attached: true },
         HookView { hook: "mark_victim".to_owned(), how: None, attached: false },

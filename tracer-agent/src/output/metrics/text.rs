@@ -5,16 +5,12 @@
 
 use std::fmt::{Display, Write as _};
 
-use super::definitions::{Definition, Kind};
+use super::definitions::Definition;
 
 /// What comes before the samples of a metric.
 pub fn header(text: &mut String, definition: &Definition) {
     let Definition { name, kind, help, .. } = definition;
-    let kind = match kind {
-        Kind::Counter => "counter",
-        Kind::Gauge => "gauge",
-        Kind::Histogram => "histogram",
-    };
+    let (kind, _) = kind.spelled();
     // Writing to a string cannot fail, and no help text of ours has anything to escape.
     let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
 }
