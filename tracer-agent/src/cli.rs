@@ -7,6 +7,7 @@ mod explain;
 mod filter;
 mod journal;
 mod recording;
+mod report;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU64;
@@ -21,6 +22,7 @@ pub use explain::ExplainArgs;
 pub use filter::{FilterArgs, SpanError, When, now};
 pub use journal::JournalArgs;
 pub use recording::{RecordArgs, ReplayArgs};
+pub use report::ReportArgs;
 
 use crate::kernel::Groups;
 use crate::output::filter::GatewayFilter;
@@ -59,6 +61,8 @@ pub enum Command {
     Agent(AgentArgs),
     /// Show live verdicts, one line each
     Watch(WatchArgs),
+    /// Say on one page what was lost, why, what it has in common, and what to do
+    Report(ReportArgs),
     /// Write what the kernel says to a file, from which `replay` gives the same verdicts
     Record(RecordArgs),
     /// Show the verdicts of a recording

@@ -110,7 +110,7 @@ fn help_lists_only_what_people_type() {
     let error = parse("rstrace --help").unwrap_err();
     assert_eq!((error.kind(), error.exit_code()), (ErrorKind::DisplayHelp, 0));
     let help = error.to_string();
-    for command in ["agent", "watch", "record", "replay", "explain", "doctor", "demo"] {
+    for command in ["agent", "watch", "record", "replay", "report", "explain", "doctor", "demo"] {
         assert!(help.contains(&format!("\n  {command} ")), "{help}");
     }
     assert!(!help.contains("demo-part"), "{help}");

@@ -3,9 +3,11 @@
 //! Everything that can change what is said passes through [`Core::take`], in one order. So a recording of the inputs
 //! gives the same verdicts again, and the agent and a replay cannot differ: both are this.
 
+use std::net::SocketAddr;
+
 use crate::event::{Event, QueueDrops};
 use crate::output::Origin;
-use crate::table::{Fill, Question, Settings, Tables};
+use crate::table::{Fill, Learned, Question, Settings, Tables};
 use crate::verdict::{self, Verdict};
 
 /// What happens to the core. Times are `CLOCK_MONOTONIC` nanoseconds.
@@ -68,6 +70,11 @@ impl Core {
     #[must_use]
     pub fn has_questions(&self) -> bool {
         self.tables.has_questions()
+    }
+
+    /// What is known of the upstreams that were dialled; asking changes nothing that is said.
+    pub fn learned(&self, dialled: impl Iterator<Item = (SocketAddr, u32)>) -> Vec<Learned> {
+        self.tables.known_of(dialled)
     }
 
     #[must_use]

@@ -75,6 +75,12 @@ impl Host {
         &self.name
     }
 
+    /// Jiffies in a second.
+    #[must_use]
+    pub fn hz(&self) -> u32 {
+        self.hz
+    }
+
     #[must_use]
     pub fn hooks(&self) -> Vec<HookView> {
         self.hooks.clone()

@@ -7,6 +7,7 @@ mod asking;
 mod auditing;
 mod core;
 mod host;
+mod state;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -23,6 +24,7 @@ use crate::output::http::Health;
 use crate::output::hub::{Hub, Why};
 use crate::output::journal::Journal;
 use crate::output::metrics::Metrics;
+use crate::output::state::{Asked, Asker};
 use crate::output::view::HookView;
 use crate::output::{Names, Origin, Ready, Sink, VerdictView};
 use crate::recording::{self, Header, NotedNames, Recorder};
@@ -54,6 +56,8 @@ pub struct Agent {
     header: Header,
     recorder: Option<Recorder>,
     journal: Option<Journal>,
+    asked: Asked,
+    asker: Asker,
     ticks: u64,
     /// Ends that the kernel could not queue, as far as the readers know.
     lost_told: u64,
@@ -88,6 +92,7 @@ impl Agent {
         let metrics = Arc::new(Metrics::default());
         let hub = Hub::default();
         connect(&kernel, &host, &metrics, &hub);
+        let (asker, asked) = Asker::new();
         let health = Arc::new(Health::default());
         health.set_ready();
         let header = header(&host, hz, vantage);
@@ -112,6 +117,8 @@ impl Agent {
             header,
             recorder,
             journal: None,
+            asked,
+            asker,
             ticks: 0,
             lost_told: 0,
             configured: None,
@@ -162,6 +169,12 @@ impl Agent {
         }
     }
 
+    /// Asks for what was learned; the loop answers.
+    #[must_use]
+    pub fn asker(&self) -> Asker {
+        self.asker.clone()
+    }
+
     /// Works until it is dropped.
     ///
     /// # Errors
@@ -177,6 +190,10 @@ impl Agent {
                 () = tokio::time::sleep_until(due) => false,
                 read = programs_speak(&mut self.program_log) => {
                     read?;
+                    false
+                }
+                answer = self.asked.next() => {
+                    answer.give(state::state(&self.core, &self.host, self.header.ktime_ns));
                     false
                 }
                 _ = tick.tick() => {

@@ -39,7 +39,7 @@ pub(super) async fn run(args: &AgentArgs, global: &Global) -> anyhow::Result<()>
     let (metrics, health) = (agent.metrics(), agent.health());
     let ready = agent.ready();
     let live = live(args, &agent)?;
-    let socket = server.serve(agent.hub(), ready.clone(), agent.audit());
+    let socket = server.serve(agent.hub(), ready.clone(), agent.audit(), agent.asker());
     let web = http::serve(listener, metrics, health).context("cannot start the HTTP server")?;
     tracing::info!("serving /metrics on {}, verdicts on {}", args.listen, args.socket.display());
     let done = tokio::select! {

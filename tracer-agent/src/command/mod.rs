@@ -7,6 +7,7 @@ mod explain;
 mod netns;
 mod record;
 mod replay;
+mod report;
 mod selection;
 mod shell;
 mod watch;
@@ -42,7 +43,7 @@ pub fn run(cli: &Cli) -> ExitCode {
         .and_then(|runtime| runtime.block_on(dispatch(cli)));
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => report(&error),
+        Err(error) => complain(&error),
     }
 }
 
@@ -50,6 +51,7 @@ async fn dispatch(cli: &Cli) -> anyhow::Result<()> {
     match &cli.command {
         Command::Agent(args) => agent::run(args, &cli.global).await,
         Command::Watch(args) => watch::run(args, &cli.global).await,
+        Command::Report(args) => report::run(args).await,
         Command::Record(args) => record::run(args, &cli.global).await,
         Command::Replay(args) => replay::run(args).await,
         Command::Explain(args) => explain::run(args),
@@ -62,7 +64,7 @@ async fn dispatch(cli: &Cli) -> anyhow::Result<()> {
 }
 
 /// One line on standard error, and the exit code that the contract gives it.
-fn report(error: &anyhow::Error) -> ExitCode {
+fn complain(error: &anyhow::Error) -> ExitCode {
     let closed = |e: &WriteError| matches!(e, WriteError::Closed);
     let reader_gone = error.downcast_ref::<WriteError>().is_some_and(closed)
         || matches!(error.downcast_ref::<StreamError>(), Some(StreamError::Write(e)) if closed(e));

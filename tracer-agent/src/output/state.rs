@@ -2,11 +2,14 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, oneshot};
 
 use super::view::{ExitView, Kind, SCHEMA, hundredths, json_line, nanoseconds};
 
 /// Upstreams in one line; as many as /metrics names.
 pub const MAX_UPSTREAMS: usize = 2048;
+/// Who may wait for an answer at one time before the next has to wait for a place.
+const QUESTIONS: usize = 4;
 
 /// The answer of an agent to what it knows now.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -93,5 +96,51 @@ impl StateView {
     pub fn new(host: &str, time: Timestamp, since: Timestamp) -> Self {
         let (upstreams, host) = (Vec::new(), host.to_owned());
         Self { schema: SCHEMA, kind: Kind::State, time, host, since, upstreams, omitted: 0 }
+    }
+}
+
+/// Asks the loop of the agent, which alone has the tables.
+#[derive(Clone, Debug)]
+pub struct Asker(mpsc::Sender<Answer>);
+
+/// The loop's end of it.
+#[derive(Debug)]
+pub struct Asked {
+    questions: mpsc::Receiver<Answer>,
+}
+
+/// Where one answer goes.
+#[derive(Debug)]
+pub struct Answer(oneshot::Sender<StateView>);
+
+impl Asker {
+    #[must_use]
+    pub fn new() -> (Self, Asked) {
+        let (sender, questions) = mpsc::channel(QUESTIONS);
+        (Self(sender), Asked { questions })
+    }
+
+    /// What was learned; None if the agent ends meanwhile.
+    pub async fn state(&self) -> Option<StateView> {
+        let (answer, state) = oneshot::channel();
+        self.0.send(Answer(answer)).await.ok()?;
+        state.await.ok()
+    }
+}
+
+impl Asked {
+    /// The next one who asks; never, where nobody can any more.
+    pub async fn next(&mut self) -> Answer {
+        match self.questions.recv().await {
+            Some(answer) => answer,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Answer {
+    /// Whoever has asked may have left.
+    pub fn give(self, state: StateView) {
+        let _ = self.0.send(state);
     }
 }

@@ -428,7 +428,8 @@ pub(super) fn json_line<T: Serialize>(value: &T) -> String {
 }
 
 /// Wall time of a kernel event. Every sum of the two lies within what a timestamp can say.
-pub(super) fn wall_time(ktime_ns: u64, clock_offset_ns: i64) -> Timestamp {
+#[must_use]
+pub fn wall_time(ktime_ns: u64, clock_offset_ns: i64) -> Timestamp {
     Timestamp::from_nanosecond(i128::from(ktime_ns) + i128::from(clock_offset_ns))
         .unwrap_or(Timestamp::UNIX_EPOCH)
 }

@@ -123,6 +123,24 @@ impl Ages {
         })
     }
 
+    /// The age of each kind of wait that repeats at that upstream, the one that comes most often.
+    #[must_use]
+    pub fn timeouts(&self, upstream: &Key) -> Vec<Repetition> {
+        let kinds = [Wait::Upstream, Wait::GatewayReading, Wait::GatewaySending, Wait::GatewayConnecting];
+        let closings = self.known.get(upstream);
+        let of = |wait| {
+            let closings = closings.into_iter().flatten().filter(move |closing| closing.wait == wait);
+            let repetitions = closings.filter_map(|closing| self.repetition(upstream, closing));
+            repetitions.filter(Repetition::repeats).max_by_key(|repetition| repetition.alike)
+        };
+        kinds.into_iter().filter_map(of).collect()
+    }
+
+    /// The upstreams of which waits are remembered.
+    pub fn upstreams(&self) -> impl Iterator<Item = Key> {
+        self.known.keys().copied()
+    }
+
     /// The number of this network namespace is another's now.
     pub fn forget(&mut self, netns: u32) {
         self.known.retain(|(_, at)| *at != netns);

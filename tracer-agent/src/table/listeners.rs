@@ -32,6 +32,16 @@ pub struct LastListener {
     pub killed_by: Option<Process>,
 }
 
+/// Who listens at an address, or did last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listening {
+    pub process: Option<Process>,
+    /// Since when nothing listens there, `CLOCK_MONOTONIC` nanoseconds; None: somebody does.
+    pub ceased_ns: Option<u64>,
+    /// How that process ended, if it has.
+    pub exit: Option<Exit>,
+}
+
 /// Address and network namespace.
 type Key = (SocketAddr, u32);
 
@@ -203,6 +213,19 @@ impl Listeners {
         let process = by.or_else(|| entry.holders.last())?.clone();
         let (exit, killed_by) = (processes.exit_of(&process), processes.killer_of(&process).cloned());
         Some(LastListener { process, until_ns: ceased.ktime_ns, exit, killed_by })
+    }
+
+    /// Who listens at `address`, or did, as far as that is certain: the address itself in the namespace of whoever
+    /// dialled it, else a wildcard there.
+    #[must_use]
+    pub fn at_address(&self, address: SocketAddr, netns: u32, processes: &Processes) -> Option<Listening> {
+        let entries = || spellings(address).filter_map(|spelling| self.known.get(&(spelling, netns)));
+        if let Some(entry) = entries().find(|entry| !entry.sockets.is_empty()) {
+            let process = entry.holders.current().cloned();
+            return Some(Listening { process, ceased_ns: None, exit: None });
+        }
+        let LastListener { process, until_ns, exit, .. } = self.last(address, netns, processes)?;
+        Some(Listening { process: Some(process), ceased_ns: Some(until_ns), exit })
     }
 
     /// Whether `process`, or its parent, holds a listener at `address`: a worker accepts from its master's socket.

@@ -1,5 +1,6 @@
 //! All tables together: events go in, ended connections come out when they can be judged.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 
 use super::ages::{Ages, Closing, Repetition};
@@ -7,6 +8,7 @@ use super::bounded::Fill;
 use super::bursts::{Burst, Bursts};
 use super::connections::Connections;
 use super::connects::Connects;
+use super::learned::Learned;
 use super::legs::{ClientLeft, Legs};
 use super::listeners::{LastListener, Listeners, Queue};
 use super::lookups::Lookups;
@@ -231,6 +233,18 @@ impl Tables {
     #[must_use]
     pub fn burst(&self, end: &SocketEnd) -> Option<Burst> {
         self.bursts.around(&upstream(end), end.ktime_ns).filter(|_| end.role == Role::Client)
+    }
+
+    /// What is known of the upstreams that were dialled, and of all others whose timeouts are remembered.
+    pub fn known_of(&self, dialled: impl Iterator<Item = (SocketAddr, u32)>) -> Vec<Learned> {
+        let upstreams: HashSet<_> = dialled.chain(self.ages.upstreams()).collect();
+        let learned = upstreams.into_iter().map(|(upstream, netns)| Learned {
+            upstream,
+            netns,
+            timeouts: self.ages.timeouts(&(upstream, netns)),
+            listener: self.listeners.at_address(upstream, netns, &self.processes),
+        });
+        learned.collect()
     }
 
     #[must_use]

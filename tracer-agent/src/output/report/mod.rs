@@ -210,6 +210,8 @@ pub struct Stale {
     pub losses: u64,
     pub first: Timestamp,
     pub last: Timestamp,
+    /// Who listened there before, where the refusal could be joined with it.
+    pub before: Option<Culprit>,
     /// What the agent knows of a listener there; null if there never was one on this host.
     pub listener: Option<ListenerState>,
 }

@@ -24,6 +24,7 @@ pub fn stale(groups: &[Group], learned: &[UpstreamState]) -> Vec<Stale> {
             losses: group.losses,
             first: group.first,
             last: group.last,
+            before: group.culprits.first().cloned(),
             listener: state.and_then(|state| state.listener.clone()),
         });
     }

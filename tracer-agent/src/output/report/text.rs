@@ -144,7 +144,7 @@ impl<'a> Page<'a> {
         let when = if first == last { format!("at {first}") } else { format!("{first} to {last}") };
         self.line(DIM, 8, &format!("{when}: {}", impacts(&group.impacts)));
         for culprit in &group.culprits {
-            let told = culprit_line(culprit, &self.clock);
+            let told = format!("culprit {}", culprit_line(culprit, &self.clock));
             self.line(Style::new(), 8, &told);
         }
         if group.other_culprits > 0 {
@@ -307,7 +307,7 @@ fn culprit_line(culprit: &Culprit, clock: &Clock) -> String {
     if culprit.processes > pids.len() as u64 {
         pids.push("…".to_owned());
     }
-    let mut told = format!("culprit {}[{}]", culprit.comm, pids.join(", "));
+    let mut told = format!("{}[{}]", culprit.comm, pids.join(", "));
     if let Some(ended) = &culprit.ended {
         told.push_str(&format!(" {ended}"));
         if culprit.processes > 1 {
@@ -342,6 +342,9 @@ fn stale_line(stale: &Stale, clock: &Clock) -> String {
     let begin =
         if first == last { format!("{begin} at {first}") } else { format!("{begin}, {first} to {last}") };
     let Some(listener) = &stale.listener else {
+        if let Some(before) = &stale.before {
+            return format!("{begin}; before: {}", culprit_line(before, clock));
+        }
         return format!("{begin}; nothing of this host was ever seen to listen there");
     };
     let process = listener.process.as_ref().map(|process| {

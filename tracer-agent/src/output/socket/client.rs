@@ -10,13 +10,26 @@ use super::{MAX_LINE, Read, Request, Want, read_line};
 use crate::output::VerdictView;
 use crate::output::audit::AuditView;
 use crate::output::selection::Selection;
+use crate::output::state::StateView;
 use crate::output::text::printable;
-use crate::output::view::{HistoryView, Line};
+use crate::output::view::{HistoryView, Line, Ready};
 
 /// A connection to a running agent.
 #[derive(Debug)]
 pub struct Client {
     stream: BufReader<UnixStream>,
+}
+
+/// How a verdict's line begins, so that its kind is known before it is read.
+const VERDICT: &str = r#"{"schema":1,"kind":"verdict","#;
+/// Bytes read at once: some dozen lines.
+const BUFFER: usize = 64 * 1024;
+
+/// What the past comes with.
+#[derive(Clone, Debug)]
+pub struct Told {
+    pub ready: Ready,
+    pub history: HistoryView,
 }
 
 /// Why there is no stream, or no more of it.
@@ -53,7 +66,7 @@ impl Client {
                 _ => ClientError::Connect { path, error },
             }
         })?;
-        Ok(Self { stream: BufReader::new(stream) })
+        Ok(Self { stream: BufReader::with_capacity(BUFFER, stream) })
     }
 
     /// Asks for the live stream, from an agent that was started with these groups of hooks;
@@ -95,6 +108,45 @@ impl Client {
         }
     }
 
+    /// The same, with each verdict as the line that it came in.
+    ///
+    /// # Errors
+    /// If the agent has gone, or speaks another version.
+    pub async fn history_lines(
+        mut self,
+        selection: Selection,
+        mut take: impl FnMut(&str) -> Result<(), serde_json::Error>,
+    ) -> Result<Told, ClientError> {
+        self.ask_history(selection).await?;
+        let mut begin = None;
+        while let Some(text) = self.next_text().await? {
+            if text.starts_with(VERDICT) {
+                take(&text).map_err(|error| unreadable(&error))?;
+                continue;
+            }
+            match (understood(&text)?, begin.take()) {
+                (Line::Ready(ready), _) => begin = Some(ready),
+                (Line::History(history), Some(ready)) => return Ok(Told { ready, history }),
+                (Line::Omitted(_), ready) => begin = ready,
+                _ => return Err(unexpected(&text)),
+            }
+        }
+        Err(ClientError::Ended)
+    }
+
+    /// Asks what the agent has learned.
+    ///
+    /// # Errors
+    /// If the agent has gone, or speaks another version.
+    pub async fn state(mut self) -> Result<StateView, ClientError> {
+        self.ask(&Request::new(Want::State, Selection::default(), Vec::new())).await?;
+        match self.next_line().await? {
+            Some((Line::State(state), _)) => Ok(*state),
+            Some((_, text)) => Err(unexpected(&text)),
+            None => Err(ClientError::Ended),
+        }
+    }
+
     /// Asks what the kernel counted itself, against what the agent saw of it.
     ///
     /// # Errors
@@ -120,19 +172,30 @@ impl Client {
     /// # Errors
     /// If the stream breaks, the agent refuses, or it speaks another version.
     pub async fn next_line(&mut self) -> Result<Option<(Line, String)>, ClientError> {
-        let bytes = match read_line(&mut self.stream, MAX_LINE).await {
-            Ok(Read::Line(bytes)) => bytes,
-            Ok(Read::Ended) => return Ok(None),
-            Ok(Read::TooLong) => return Err(ClientError::Unreadable("a line of more than 1 MiB".to_owned())),
-            Err(error) => return Err(ClientError::Broken(error)),
-        };
-        let unreadable = |error: String| ClientError::Unreadable(printable(&error).into_owned());
-        let text = String::from_utf8(bytes).map_err(|error| unreadable(error.to_string()))?;
-        match Line::parse(&text).map_err(|error| unreadable(error.to_string()))? {
-            Line::Error(refusal) => Err(ClientError::Refused(printable(&refusal.error).into_owned())),
-            line => Ok(Some((line, text))),
+        let Some(text) = self.next_text().await? else { return Ok(None) };
+        Ok(Some((understood(&text)?, text)))
+    }
+
+    async fn next_text(&mut self) -> Result<Option<String>, ClientError> {
+        match read_line(&mut self.stream, MAX_LINE).await {
+            Ok(Read::Line(bytes)) => String::from_utf8(bytes).map(Some).map_err(|error| unreadable(&error)),
+            Ok(Read::Ended) => Ok(None),
+            Ok(Read::TooLong) => Err(ClientError::Unreadable("a line of more than 1 MiB".to_owned())),
+            Err(error) => Err(ClientError::Broken(error)),
         }
     }
+}
+
+/// A line read back; the agent's refusal is an error.
+fn understood(text: &str) -> Result<Line, ClientError> {
+    match Line::parse(text).map_err(|error| unreadable(&error))? {
+        Line::Error(refusal) => Err(ClientError::Refused(printable(&refusal.error).into_owned())),
+        line => Ok(line),
+    }
+}
+
+fn unreadable(error: &dyn std::fmt::Display) -> ClientError {
+    ClientError::Unreadable(printable(&error.to_string()).into_owned())
 }
 
 /// A line that does not answer what was asked.

@@ -3,7 +3,7 @@
 //! The client sends one line, `{"schema":1,"want":"watch","filter":{…},"since":null,"with":[…]}`, and reads lines of JSON until
 //! it has enough: `ready` first, then verdicts, or a single `error`. With `since` the verdicts begin with those that the
 //! agent has kept from then on. With `"want":"history"` (and `since`, `until`) only those come, and a line of kind
-//! `history` at their end. With `"want":"audit"` one line comes. Whoever may open the socket may see everything: it
+//! `history` at their end. With `"want":"audit"` or `"want":"state"` one line comes. Whoever may open the socket may see everything: it
 //! belongs to its owner alone (0600).
 
 mod client;
@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _};
 
-pub use client::{Client, ClientError};
+pub use client::{Client, ClientError, Told};
 pub use place::BindError;
 pub use server::Server;
 
@@ -52,6 +52,7 @@ enum Want {
     Watch,
     History,
     Audit,
+    State,
 }
 
 impl Request {

@@ -17,6 +17,7 @@ use crate::output::audit::AuditView;
 use crate::output::history::Past;
 use crate::output::hub::{Hub, Item, MAX_READERS, Subscription};
 use crate::output::selection::Selection;
+use crate::output::state::Asker;
 use crate::output::view::{HistoryView, Ready, Refusal, SCHEMA};
 
 /// The label `sink` of what a reader misses.
@@ -42,6 +43,7 @@ struct Answers {
     hub: Hub,
     ready: Arc<dyn Fn() -> Ready + Send + Sync>,
     audit: Arc<dyn Fn() -> AuditView + Send + Sync>,
+    asker: Asker,
 }
 
 // === impl Server ===
@@ -71,8 +73,9 @@ impl Server {
         hub: Hub,
         ready: impl Fn() -> Ready + Send + Sync + 'static,
         audit: impl Fn() -> AuditView + Send + Sync + 'static,
+        asker: Asker,
     ) {
-        let answers = Answers { hub, ready: Arc::new(ready), audit: Arc::new(audit) };
+        let answers = Answers { hub, ready: Arc::new(ready), audit: Arc::new(audit), asker };
         let mut connections = JoinSet::new();
         loop {
             // Reaps those that ended, so that the set is as large as what is connected.
@@ -110,6 +113,10 @@ async fn converse(stream: UnixStream, answers: Answers) {
     let done = match request {
         // Whoever has left needs no answer; what a client does not read harms nobody.
         Ok(Request { want: Want::Audit, .. }) => send(&mut writer, (answers.audit)().to_json()).await,
+        Ok(Request { want: Want::State, .. }) => match answers.asker.state().await {
+            Some(state) => send(&mut writer, state.to_json()).await,
+            None => send(&mut writer, Refusal::new("it is about to end").to_json()).await,
+        },
         Ok(request) => match stream_of(&request, &answers) {
             Ok(stream) => {
                 tokio::select! {

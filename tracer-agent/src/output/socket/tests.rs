@@ -10,6 +10,7 @@ use crate::audit::Report;
 use crate::output::audit::AuditView;
 use crate::output::fixture;
 use crate::output::hub::Hub;
+use crate::output::state::{Asker, StateView};
 use crate::output::view::{Line, Ready};
 use crate::verdict::By;
 
@@ -32,7 +33,19 @@ fn start() -> Agent {
     let ready = || Ready::new(0, &fixture::origin(), Vec::new(), vec!["unix".to_owned()]);
     let audit =
         || AuditView::new(Report { unread: 3, ..Report::default() }, &fixture::origin(), |_| String::new());
-    let task = tokio::spawn(server.serve(hub.clone(), ready, audit));
+    let (asker, mut asked) = Asker::new();
+    let answers = async move {
+        loop {
+            asked.next().await.give(StateView::new("gw-1", Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH));
+        }
+    };
+    let served = server.serve(hub.clone(), ready, audit, asker);
+    let task = tokio::spawn(async move {
+        tokio::select! {
+            () = served => {}
+            () = answers => {}
+        }
+    });
     Agent { hub, path, task, _directory: directory }
 }
 
@@ -156,6 +169,29 @@ async fn the_client_says_that_it_was_refused() {
     let error = client.next_line().await.unwrap_err();
     assert!(error.to_string().starts_with("the agent refused: 64 watchers are connected already"), "{error}");
     drop(readers);
+}
+
+#[tokio::test]
+async fn what_was_learned_is_one_line() {
+    let agent = start();
+    let state = Client::connect(&agent.path).await.unwrap().state().await.unwrap();
+    assert_eq!((state.host.as_str(), state.upstreams.len()), ("gw-1", 0));
+}
+
+#[tokio::test]
+async fn the_past_comes_as_the_lines_that_were_told() {
+    let agent = start();
+    agent.publish();
+    agent.publish();
+    let mut lines = Vec::new();
+    let take = |line: &str| {
+        lines.push(line.to_owned());
+        Ok(())
+    };
+    let client = Client::connect(&agent.path).await.unwrap();
+    let told = client.history_lines(Selection::default(), take).await.unwrap();
+    assert_eq!((told.history.kept, told.ready.host.as_str()), (2, "gw-1"));
+    assert_eq!(lines, vec![fixture::view(&fixture::oom_killed()).to_json(); 2]);
 }
 
 #[tokio::test]

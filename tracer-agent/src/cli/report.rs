@@ -1,0 +1,23 @@
+//! `rstrace report`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::FilterArgs;
+use crate::output::socket;
+
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// As JSON, with everything that the page leaves out
+    #[arg(long)]
+    pub json: bool,
+
+    /// Socket of the running agent, whose memory it is
+    #[arg(long, value_name = "PATH", env = "RSTRACE_SOCKET", default_value = socket::DEFAULT_PATH)]
+    pub socket: PathBuf,
+
+    // Last, since its heading stands above whatever follows.
+    #[command(flatten)]
+    pub filter: FilterArgs,
+}
