@@ -22,6 +22,7 @@ pub mod scene;
 pub mod scrape;
 pub mod server;
 pub mod story;
+pub mod terminal;
 
 /// Tests of one story each, over every way in which the gateway reaches its upstream:
 /// `over_every_path!(Host: process_crashed)` makes `process_crashed::veth_ipv4` and three siblings.

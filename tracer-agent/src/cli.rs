@@ -8,6 +8,7 @@ mod filter;
 mod journal;
 mod recording;
 mod report;
+mod top;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU64;
@@ -23,6 +24,7 @@ pub use filter::{FilterArgs, SpanError, When, now};
 pub use journal::JournalArgs;
 pub use recording::{RecordArgs, ReplayArgs};
 pub use report::ReportArgs;
+pub use top::{TopArgs, TypedFilter};
 
 use crate::kernel::Groups;
 use crate::output::filter::GatewayFilter;
@@ -61,13 +63,15 @@ pub enum Command {
     Agent(AgentArgs),
     /// Show live verdicts, one line each
     Watch(WatchArgs),
+    /// Show which upstreams lose requests, on a screen that refreshes, from the running agent
+    Top(TopArgs),
     /// Say on one page what was lost, why, what it has in common, and what to do
     Report(ReportArgs),
     /// Write what the kernel says to a file, from which `replay` gives the same verdicts
     Record(RecordArgs),
     /// Show the verdicts of a recording
     Replay(ReplayArgs),
-    /// Say what a cause means, what proxies log for it, and what to do
+    /// Say what a cause means, or what really happened to each failure in a proxy's log
     Explain(ExplainArgs),
     /// Say what this kernel supports, what is missing, and what is lost without it
     Doctor(DoctorArgs),

@@ -96,7 +96,8 @@ fn wrong_usage_ends_with_2_and_says_what_is_right() {
         ("rstrace agent --json", "--watch"),
         ("rstrace watch --log loud", "one of error, warn"),
         ("rstrace agent --frobnicate", "--frobnicate"),
-        ("rstrace top", "unrecognized subcommand"),
+        ("rstrace bottom", "unrecognized subcommand"),
+        ("rstrace top --once --json", "cannot be used with"),
         ("rstrace", "Usage"),
     ] {
         let error = parse(line).unwrap_err();
@@ -110,7 +111,7 @@ fn help_lists_only_what_people_type() {
     let error = parse("rstrace --help").unwrap_err();
     assert_eq!((error.kind(), error.exit_code()), (ErrorKind::DisplayHelp, 0));
     let help = error.to_string();
-    for command in ["agent", "watch", "record", "replay", "report", "explain", "doctor", "demo"] {
+    for command in ["agent", "watch", "top", "record", "replay", "report", "explain", "doctor", "demo"] {
         assert!(help.contains(&format!("\n  {command} ")), "{help}");
     }
     assert!(!help.contains("demo-part"), "{help}");

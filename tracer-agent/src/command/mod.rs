@@ -10,6 +10,7 @@ mod replay;
 mod report;
 mod selection;
 mod shell;
+mod top;
 mod watch;
 
 use std::io::IsTerminal as _;
@@ -51,10 +52,11 @@ async fn dispatch(cli: &Cli) -> anyhow::Result<()> {
     match &cli.command {
         Command::Agent(args) => agent::run(args, &cli.global).await,
         Command::Watch(args) => watch::run(args, &cli.global).await,
+        Command::Top(args) => top::run(args).await,
         Command::Report(args) => report::run(args).await,
         Command::Record(args) => record::run(args, &cli.global).await,
         Command::Replay(args) => replay::run(args).await,
-        Command::Explain(args) => explain::run(args),
+        Command::Explain(args) => explain::run(args).await,
         Command::Doctor(args) => doctor::run(args).await,
         Command::Completions(args) => shell::completions(args),
         Command::Man(args) => shell::man(args),

@@ -7,7 +7,7 @@
 pub mod audit;
 pub mod filter;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 pub mod history;
 pub mod http;
 pub mod hub;

@@ -1,11 +1,10 @@
-//! `rstrace explain`: the section of docs/causes.md about a cause, as text for a terminal.
+//! `rstrace explain CAUSE`: the section of docs/causes.md about a cause, as text for a terminal.
 
 use std::io::Write as _;
 
 use anstyle::Style;
 
-use super::Usage;
-use crate::cli::ExplainArgs;
+use crate::command::Usage;
 use crate::output::human::stdout_columns;
 use crate::verdict::{Cause, Section};
 
@@ -19,16 +18,24 @@ const GAP: usize = 2;
 const OFFERED: usize = 3;
 
 /// Prints one section, or the list of all causes.
-pub(super) fn run(args: &ExplainArgs) -> anyhow::Result<()> {
-    let width = stdout_columns().map_or(WIDEST, |columns| columns.min(WIDEST));
-    let text = match args.cause.as_deref() {
-        None => list(width),
-        Some(name) => explained(cause(name)?, width),
+pub(super) fn run(name: Option<&str>) -> anyhow::Result<()> {
+    let text = match name {
+        None => list(width()),
+        Some(name) => section(cause(name)?),
     };
     match anstream::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         done => Ok(done?),
     }
+}
+
+/// All that the page says of a cause, for standard output.
+pub(super) fn section(cause: Cause) -> String {
+    explained(cause, width())
+}
+
+fn width() -> usize {
+    stdout_columns().map_or(WIDEST, |columns| columns.min(WIDEST))
 }
 
 /// The cause of that name.

@@ -1,0 +1,103 @@
+//! The stream of the agent, asked for again whenever it ends.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::output::selection::Selection;
+use crate::output::socket::{Client, ClientError};
+use crate::output::view::Line;
+use crate::output::{Omitted, Ready, VerdictView};
+
+/// Lines that the screen may be behind; further ones wait in the agent, which counts what it has to leave out.
+const QUEUE: usize = 1024;
+
+/// How long until an agent that has gone is asked for again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What comes from the agent.
+pub(super) enum Told {
+    Ready(Box<Ready>),
+    Verdict(Box<VerdictView>),
+    Omitted(Omitted),
+    /// There is no stream until the next `Ready`.
+    Gone(String),
+}
+
+/// A task that asks and listens. Dropping it ends it.
+pub(super) struct Feed {
+    pub(super) told: mpsc::Receiver<Told>,
+    task: JoinHandle<()>,
+}
+
+/// Nobody reads any more.
+struct Unread;
+
+impl Feed {
+    /// Begins with a connection that there is already, if there is one.
+    pub(super) fn start(first: Option<Client>, socket: &Path, selection: Selection) -> Self {
+        let (tell, told) = mpsc::channel(QUEUE);
+        let asking = Asking { socket: socket.to_owned(), selection, tell, newest: None };
+        Self { told, task: tokio::spawn(asking.go_on(first)) }
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+struct Asking {
+    socket: PathBuf,
+    selection: Selection,
+    tell: mpsc::Sender<Told>,
+    newest: Option<Timestamp>,
+}
+
+impl Asking {
+    async fn go_on(mut self, mut first: Option<Client>) {
+        loop {
+            let error = match self.listen(first.take()).await {
+                Ok(Unread) => return,
+                Err(error) => error,
+            };
+            if self.tell.send(Told::Gone(error.to_string())).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    async fn listen(&mut self, client: Option<Client>) -> Result<Unread, ClientError> {
+        let mut client = match client {
+            Some(client) => client,
+            None => Client::connect(&self.socket).await?,
+        };
+        let mut selection = self.selection.clone();
+        if let Some(newest) = self.newest {
+            // What was counted before the stream broke is not counted again.
+            selection.span.since = newest.checked_add(SignedDuration::from_nanos(1)).ok();
+        }
+        client.watch(selection, Vec::new()).await?;
+        while let Some((line, _)) = client.next_line().await? {
+            let told = match line {
+                Line::Ready(ready) => Told::Ready(Box::new(ready)),
+                Line::Verdict(view) => {
+                    self.newest = self.newest.max(Some(view.time));
+                    Told::Verdict(view)
+                }
+                Line::Omitted(omitted) => Told::Omitted(omitted),
+                // Nobody asked for these.
+                _ => continue,
+            };
+            if self.tell.send(told).await.is_err() {
+                return Ok(Unread);
+            }
+        }
+        Err(ClientError::Ended)
+    }
+}
