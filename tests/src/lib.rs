@@ -11,6 +11,7 @@ pub mod board;
 pub mod bpf_objects;
 pub mod capabilities;
 pub mod cgroup;
+pub mod chromium;
 pub mod client;
 pub mod expect;
 pub mod netns;

@@ -6,6 +6,7 @@
 mod explain;
 mod filter;
 mod journal;
+mod query;
 mod recording;
 mod report;
 mod top;
@@ -22,6 +23,7 @@ use jiff::SignedDuration;
 pub use explain::ExplainArgs;
 pub use filter::{FilterArgs, SpanError, When, now};
 pub use journal::JournalArgs;
+pub use query::selection_of;
 pub use recording::{RecordArgs, ReplayArgs};
 pub use report::ReportArgs;
 pub use top::{TopArgs, TypedFilter};
@@ -96,6 +98,16 @@ pub struct AgentArgs {
     /// Where to answer `rstrace watch`
     #[arg(long, value_name = "PATH", env = "RSTRACE_SOCKET", default_value = socket::DEFAULT_PATH)]
     pub socket: PathBuf,
+
+    /// Also serve a web page that shows the verdicts live, such as on 127.0.0.1:19436; anywhere but on loopback it
+    /// asks for a token
+    #[arg(long, value_name = "ADDR:PORT", env = "RSTRACE_WEB", value_parser = listen_address)]
+    pub web: Option<SocketAddr>,
+
+    /// File with the token that the web page asks for; without one, a new token is logged at the start where one is
+    /// needed
+    #[arg(long, value_name = "FILE", env = "RSTRACE_WEB_TOKEN_FILE", requires = "web")]
+    pub web_token_file: Option<PathBuf>,
 
     /// Also show live verdicts on standard output
     #[arg(long)]

@@ -31,6 +31,14 @@ fn the_agent_has_the_defaults_of_the_contract() {
     };
     assert_eq!(args.listen.to_string(), "0.0.0.0:9100");
     assert!(args.watch && args.json && args.all);
+    assert_eq!(args.web, None);
+    let Command::Agent(args) =
+        parse("rstrace agent --web 10.0.1.2:19436 --web-token-file /etc/rstrace/token").unwrap()
+    else {
+        panic!("no agent")
+    };
+    assert_eq!(args.web.unwrap().to_string(), "10.0.1.2:19436");
+    assert!(parse("rstrace agent --web-token-file /etc/rstrace/token").is_err());
 }
 
 #[test]

@@ -1,18 +1,20 @@
 //! `rstrace agent`: the daemon.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 
 use super::told_to_stop;
 use crate::agent::Agent;
-use crate::cli::{AgentArgs, Global};
+use crate::cli::{AgentArgs, Global, selection_of};
 use crate::kernel::{Kernel, Options};
 use crate::output::filter::Filter;
 use crate::output::history::History;
 use crate::output::journal::{Journal, Opened, Opening, Written};
 use crate::output::printer::{Feed, Format, Limits, Printer};
 use crate::output::socket::Server;
+use crate::output::web::{Answers, Web};
 use crate::output::{http, metrics};
 
 /// Lines that the agent's own terminal may be behind.
@@ -27,6 +29,10 @@ pub(super) async fn run(args: &AgentArgs, global: &Global) -> anyhow::Result<()>
     // Whatever may be occupied is taken before anything is loaded.
     let server = Server::bind(&args.socket)?;
     let listener = http::bind(args.listen).await?;
+    let page = match args.web {
+        Some(address) => Some(Web::bind(address, args.web_token_file.as_deref()).await?),
+        None => None,
+    };
     // Read while the programs are loaded.
     let journal = args.journal.place().map(|place| Opening::begin(place, args.history)).transpose();
     let journal = journal.context("cannot start the thread of the journal")?;
@@ -39,12 +45,14 @@ pub(super) async fn run(args: &AgentArgs, global: &Global) -> anyhow::Result<()>
     let (metrics, health) = (agent.metrics(), agent.health());
     let ready = agent.ready();
     let live = live(args, &agent)?;
+    let page = served_page(page, &agent)?;
     let socket = server.serve(agent.hub(), ready.clone(), agent.audit(), agent.asker());
     let web = http::serve(listener, metrics, health).context("cannot start the HTTP server")?;
     tracing::info!("serving /metrics on {}, verdicts on {}", args.listen, args.socket.display());
     let done = tokio::select! {
         done = agent.run() => done.context("the agent stopped"),
         done = web => done.context("the HTTP server stopped"),
+        done = page => done,
         () = socket => Ok(()),
         done = live => done,
         done = told_to_stop() => done.context("cannot wait for signals"),
@@ -72,6 +80,32 @@ fn remember(journal: Option<Opening>, capacity: usize, agent: &mut Agent) -> any
     let (journal, written) = started.context("cannot start the thread of the journal")?;
     agent.keep_journal(journal);
     Ok(Some(written))
+}
+
+/// The web page, with `--web`; else nothing, for ever.
+fn served_page(
+    page: Option<Web>,
+    agent: &Agent,
+) -> anyhow::Result<impl Future<Output = anyhow::Result<()>> + use<>> {
+    let served = match page {
+        Some(page) => {
+            let address = page.address();
+            match page.generated_token() {
+                // Nobody could open the page without this line, so it is no mere information.
+                Some(token) => tracing::warn!("the web page: http://{address}/?token={}", token.reveal()),
+                None => tracing::info!("the web page: http://{address}/"),
+            }
+            let answers = Answers { hub: agent.hub(), ready: Arc::new(agent.ready()), select: selection_of };
+            Some(page.serve(answers).context("cannot start the web page")?)
+        }
+        None => None,
+    };
+    Ok(async move {
+        match served {
+            Some(served) => served.await.context("the web page stopped"),
+            None => std::future::pending().await,
+        }
+    })
 }
 
 /// The agent's own terminal, with `--watch`; else nothing, for ever.

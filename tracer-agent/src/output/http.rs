@@ -42,8 +42,11 @@ pub struct Health {
 
 /// The address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot serve /metrics on {address}: {error}{}; choose another address with --listen", remedy(.error))]
+#[error("cannot serve {what} on {address}: {error}{}; choose another address with {option}", remedy(.error))]
 pub struct ListenError {
+    what: &'static str,
+    /// What names the address on the command line.
+    option: &'static str,
     address: SocketAddr,
     error: io::Error,
 }
@@ -104,7 +107,16 @@ impl Health {
 /// # Errors
 /// If it is occupied or not this host's.
 pub async fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {
-    TcpListener::bind(address).await.map_err(|error| ListenError { address, error })
+    bind_for("/metrics", "--listen", address).await
+}
+
+/// The same for what else is served over HTTP.
+pub(super) async fn bind_for(
+    what: &'static str,
+    option: &'static str,
+    address: SocketAddr,
+) -> Result<TcpListener, ListenError> {
+    TcpListener::bind(address).await.map_err(|error| ListenError { what, option, address, error })
 }
 
 /// Serves for as long as the process lives, on a thread of its own: reading and writing the figures of many upstreams
@@ -117,13 +129,21 @@ pub fn serve(
     metrics: Arc<Metrics>,
     health: Arc<Health>,
 ) -> io::Result<impl Future<Output = io::Result<()>>> {
+    serve_alone("http", listener, router(metrics, health))
+}
+
+/// Serves those routes on a thread of that name.
+pub(super) fn serve_alone(
+    thread_name: &str,
+    listener: TcpListener,
+    router: Router,
+) -> io::Result<impl Future<Output = io::Result<()>> + use<>> {
     // It belongs to the runtime on which it was bound.
     let listener = listener.into_std()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (ended, end) = oneshot::channel();
-    thread::Builder::new().name("http".to_owned()).spawn(move || {
-        let served = runtime
-            .block_on(async { axum::serve(TcpListener::from_std(listener)?, router(metrics, health)).await });
+    thread::Builder::new().name(thread_name.to_owned()).spawn(move || {
+        let served = runtime.block_on(async { axum::serve(TcpListener::from_std(listener)?, router).await });
         // Nobody waits for it any more if the process ends.
         let _ = ended.send(served);
     })?;

@@ -15,6 +15,7 @@ pub mod human;
 pub mod journal;
 pub mod metrics;
 mod names;
+pub mod page;
 pub mod printer;
 pub mod report;
 pub mod selection;
@@ -23,6 +24,7 @@ mod stale;
 pub mod state;
 pub mod text;
 pub mod view;
+pub mod web;
 pub mod write;
 
 use std::sync::Arc;
