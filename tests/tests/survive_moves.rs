@@ -79,6 +79,19 @@ fn who_was_left_with_it_and_was_killed_listened_last() -> Result<()> {
     Ok(())
 }
 
+/// The verdict on a connect that finds the queue full, with what waits there: it is the heir's.
+fn full_queue_of_the_heir(
+    net: &Net,
+    agent: &mut Agent,
+    address: SocketAddr,
+    moved: &Moved,
+) -> Result<(Value, Vec<TcpStream>)> {
+    let waiting = net.gateway().enter(|| fill(address))??;
+    let line = verdict(agent, address, "accept_queue_full")?;
+    names(&line, "heir", moved.heir)?;
+    Ok((line, waiting))
+}
+
 #[test]
 fn a_full_queue_is_that_of_who_was_left_with_it() -> Result<()> {
     let net = Net::create(Link::Loopback, Family::V4)?;
@@ -88,9 +101,7 @@ fn a_full_queue_is_that_of_who_was_left_with_it() -> Result<()> {
     for how in HOWS {
         let address = net.free_upstream();
         let moved = Moved::for_good(&net, how, address, 1)?;
-        let _waiting = net.gateway().enter(|| fill(address))??;
-        let line = verdict(&mut agent, address, "accept_queue_full")?;
-        names(&line, "heir", moved.heir).context(how)?;
+        let (line, _waiting) = full_queue_of_the_heir(&net, &mut agent, address, &moved).context(how)?;
         let counted = line["evidence"].to_string();
         ensure!(counted.contains("accept queues in network namespace"), "{how}: {counted}");
         ensure!(counted.contains("(ListenOverflows)"), "{how}: {counted}");
@@ -104,9 +115,7 @@ fn a_full_queue_is_not_that_of_a_worker_that_is_gone() -> Result<()> {
     let mut agent = Agent::start(false)?;
     let address = net.free_upstream();
     let moved = Moved::start(&net, "shared", address, 1)?;
-    let _waiting = net.gateway().enter(|| fill(address))??;
-    let line = verdict(&mut agent, address, "accept_queue_full")?;
-    names(&line, "heir", moved.heir)?;
+    let (_, _waiting) = full_queue_of_the_heir(&net, &mut agent, address, &moved)?;
     kill_by_a_shell(moved.heir)?;
     agent.forget();
     ensure!(net.gateway().enter(|| fill(address))??.is_empty(), "there was room again");

@@ -22,6 +22,13 @@ fn told_of(agent: &mut Agent, upstream: SocketAddr, netns: u64) -> Result<Value>
     Ok(agent.wait_for(&upstream, VERDICT, wanted)?.json)
 }
 
+/// A gateway and its upstream on one machine, the agent, and an address to listen at.
+fn stage() -> Result<(Net, Agent, SocketAddr)> {
+    let net = Net::create(Link::Loopback, Family::V4)?;
+    let address = net.free_upstream();
+    Ok((net, Agent::start(false)?, address))
+}
+
 /// A name that nobody else's namespace has.
 fn name(what: &str) -> String {
     format!("rst{}-{what}{}", std::process::id(), unique_port())
@@ -155,9 +162,7 @@ fn stranger(pid: u32) -> Result<Reborn> {
 
 #[test]
 fn who_has_the_pid_now_did_not_listen_then() -> Result<()> {
-    let net = Net::create(Link::Loopback, Family::V4)?;
-    let mut agent = Agent::start(false)?;
-    let address = net.free_upstream();
+    let (net, mut agent, address) = stage()?;
     let mut server = Server::start(net.upstream(), address, &[], None)?;
     let pid = server.pid();
     let killer = server.killed_by_a_shell()?;
@@ -178,6 +183,19 @@ fn told_of_a_connection(agent: &mut Agent, upstream: SocketAddr) -> Result<Value
     Ok(agent.wait_for(&upstream, VERDICT, made)?.json)
 }
 
+/// The verdict on a connection to a script that runs as the process `pid`.
+fn told_of_the_next(
+    pid: u32,
+    net: &Net,
+    script: &str,
+    agent: &mut Agent,
+    address: SocketAddr,
+) -> Result<Value> {
+    let _reborn = python(pid, net, script, address)?;
+    net.gateway().enter(|| ask(address))??;
+    told_of_a_connection(agent, address)
+}
+
 /// Python in the namespace of the upstream, as the process `pid`.
 fn python(pid: u32, net: &Net, script: &str, address: SocketAddr) -> Result<Reborn> {
     let netns = format!("--net={}", net.upstream().path().display());
@@ -194,15 +212,11 @@ sys.exit(4)
 
 #[test]
 fn an_end_is_not_that_of_who_had_the_pid_before() -> Result<()> {
-    let net = Net::create(Link::Loopback, Family::V4)?;
-    let mut agent = Agent::start(false)?;
-    let address = net.free_upstream();
+    let (net, mut agent, address) = stage()?;
     let mut before = Server::start(net.upstream(), address, &[], None)?;
     let pid = before.pid();
     before.killed_by_a_shell()?;
-    let _reborn = python(pid, &net, EXITS, address)?;
-    net.gateway().enter(|| ask(address))??;
-    let line = told_of_a_connection(&mut agent, address)?;
+    let line = told_of_the_next(pid, &net, EXITS, &mut agent, address)?;
     let culprit = &line["culprit"];
     ensure!(line["cause"] == "process_exited" && culprit["pid"] == pid, "{line}");
     ensure!(culprit["exit"]["code"] == 4 && culprit["killed_by"].is_null(), "{culprit}");
@@ -235,15 +249,11 @@ os.wait()
 
 #[test]
 fn who_has_the_pid_of_a_former_listener_is_no_master_of_workers() -> Result<()> {
-    let net = Net::create(Link::Loopback, Family::V4)?;
-    let mut agent = Agent::start(false)?;
-    let address = net.free_upstream();
+    let (net, mut agent, address) = stage()?;
     let mut before = Server::start(net.upstream(), address, &[], None)?;
     let pid = before.pid();
     before.exit(0)?;
-    let _reborn = python(pid, &net, KILLS, address)?;
-    net.gateway().enter(|| ask(address))??;
-    let line = told_of_a_connection(&mut agent, address)?;
+    let line = told_of_the_next(pid, &net, KILLS, &mut agent, address)?;
     ensure!(line["cause"] == "process_killed", "its killer serves nobody: {line}");
     Ok(())
 }
