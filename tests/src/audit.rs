@@ -43,6 +43,29 @@ pub fn of(socket: &Path, netns: u64) -> Result<Option<Audited>> {
     Ok(namespaces.iter().find(own).map(|namespace| Audited(namespace.clone())))
 }
 
+/// Gaps that nothing explains, in the namespaces of which `owns` is true, as text. What happens while the counters are
+/// read may look like a gap, so they are read again for a while.
+///
+/// # Errors
+/// As [`ask`].
+pub fn unexplained(socket: &Path, owns: &dyn Fn(u64) -> bool) -> Result<Vec<String>> {
+    let mut last = Ok(Vec::new());
+    // Whether they vanish in time is the answer, not a failure.
+    let _ = poll("no gap", Duration::from_secs(2), || {
+        last = gaps(socket, owns);
+        last.as_ref().map_or(true, Vec::is_empty).then_some(())
+    });
+    last
+}
+
+fn gaps(socket: &Path, owns: &dyn Fn(u64) -> bool) -> Result<Vec<String>> {
+    let audit = ask(socket)?;
+    let namespaces = audit["namespaces"].as_array().context("no namespaces")?;
+    let own =
+        |namespace: &&Value| namespace["has_ended"] == false && namespace["netns"].as_u64().is_some_and(owns);
+    Ok(namespaces.iter().filter(own).flat_map(|namespace| Audited(namespace.clone()).unexplained()).collect())
+}
+
 /// Waits until the audit of a namespace is as wanted, and gives it; else what it was at last is part of the error.
 ///
 /// # Errors

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use rstrace_tests::agent::{Agent, binary};
-use rstrace_tests::audit::{occupy, wait_for};
+use rstrace_tests::audit::{occupy, unexplained, wait_for};
 use rstrace_tests::board::scan;
 use rstrace_tests::client::{dial_refused, reset};
 use rstrace_tests::netns::{Family, Link, Net};
@@ -201,6 +201,8 @@ fn handshakes_that_peers_give_up_are_a_gap_that_is_explained() -> Result<()> {
         audited.kernel("OutRsts") == 103 && audited.gaps("AttemptFails") == [(3, why.clone())]
     })?;
     ensure!(audited.unexplained().is_empty(), "{audited:?}");
+    let left = unexplained(&socket, &|inode| net.owns(inode))?;
+    ensure!(left.is_empty(), "{left:?}");
     ensure!(audited.seen("OutRsts") == 103, "{audited:?}");
     let mut doctor = Command::new(binary()?);
     let doctor = run_within(doctor.arg("doctor").arg("--socket").arg(&socket), Duration::from_secs(30))?;

@@ -43,6 +43,8 @@ pub struct Outcome {
     pub expected: String,
     pub got: String,
     pub lines: Vec<Value>,
+    /// What the kernel counted meanwhile, and this watcher neither saw nor can explain.
+    pub gaps: Vec<String>,
     /// Why it is wrong.
     pub error: Option<String>,
     pub seconds: f64,
@@ -132,7 +134,7 @@ fn play_within_deadline(play: &Play, host: Option<HostWatch>, watch_gateway: boo
         Err(_) => failed(watches_host, watch_gateway, &format!("it did not end within {DEADLINE:?}")),
     };
     let seconds = start.elapsed().as_secs_f64();
-    let outcome = |(vantage, lines, error): (Vantage, Vec<Value>, Option<String>)| {
+    let outcome = |Seen { vantage, lines, gaps, error }: Seen| {
         let wanted = play.expected.lines(vantage);
         let text = |line: &Value, key: &str| line[key].as_str().unwrap_or("?").to_owned();
         let got: Vec<_> = lines.iter().map(|line| (text(line, "by"), text(line, "cause"))).collect();
@@ -148,6 +150,7 @@ fn play_within_deadline(play: &Play, host: Option<HostWatch>, watch_gateway: boo
                 brief(got.iter().map(|(by, cause)| (&**by, &**cause)))
             },
             lines,
+            gaps,
             error,
             seconds,
         }
@@ -155,12 +158,18 @@ fn play_within_deadline(play: &Play, host: Option<HostWatch>, watch_gateway: boo
     seen.into_iter().map(outcome).collect()
 }
 
-type Seen = (Vantage, Vec<Value>, Option<String>);
+struct Seen {
+    vantage: Vantage,
+    lines: Vec<Value>,
+    gaps: Vec<String>,
+    error: Option<String>,
+}
 
 fn failed(host: bool, gateway: bool, error: &str) -> Vec<Seen> {
     let watchers = [(host, Vantage::Host), (gateway, Vantage::Gateway)];
     let watching = watchers.into_iter().filter(|(on, _)| *on);
-    watching.map(|(_, vantage)| (vantage, Vec::new(), Some(error.to_owned()))).collect()
+    let none = |(_, vantage)| Seen { vantage, lines: vec![], gaps: vec![], error: Some(error.to_owned()) };
+    watching.map(none).collect()
 }
 
 fn play_once(play: &Play, host: Option<HostWatch>, watch_gateway: bool) -> Result<Vec<Seen>> {
@@ -180,13 +189,16 @@ fn play_once(play: &Play, host: Option<HostWatch>, watch_gateway: bool) -> Resul
         watches.push((Vantage::Gateway, Box::new(gateway?)));
     }
     let mut stage = Stage::set(net)?;
+    // From here on the kernel's counters are compared.
+    gaps(&stage, &watches);
     let begin = fence(&stage, &mut watches)?;
     (play.case.run)(&mut stage)?;
     log_says(&stage, &play.expected.log)?;
     let end = fence(&stage, &mut watches)?;
     thread::sleep(SETTLE);
+    let gaps = gaps(&stage, &watches);
     let mut seen = Vec::new();
-    for (vantage, mut watch) in watches {
+    for ((vantage, mut watch), gaps) in watches.into_iter().zip(gaps) {
         let mut lines = watch.lines(&|inode| stage.net().owns(inode))?;
         // The number of a namespace that has gone is given to a new one.
         lines.retain(|line| line["time"].as_str() > Some(&begin.1) && line["upstream"] != end.0);
@@ -195,9 +207,16 @@ fn play_once(play: &Play, host: Option<HostWatch>, watch_gateway: bool) -> Resul
             let (lost, log, said) = (watch.lost(), watch.log(), stage.all_said());
             format!("{error:#}\n--- lines\n{shown}{lost}--- rstrace's log\n{log}{said}")
         });
-        seen.push((vantage, lines, error));
+        seen.push(Seen { vantage, lines, gaps, error });
     }
     Ok(seen)
+}
+
+/// Of each watcher, the gaps in the namespaces of this stage, or why it does not say.
+fn gaps(stage: &Stage, watches: &[(Vantage, Box<dyn Watch>)]) -> Vec<Vec<String>> {
+    let owns = |inode| stage.net().owns(inode);
+    let of = |watch: &dyn Watch| watch.gaps(&owns).unwrap_or_else(|error| vec![format!("{error:#}")]);
+    watches.iter().map(|(_, watch)| of(&**watch)).collect()
 }
 
 /// Makes an event that is known to be reported, and waits until every watcher has; gives its upstream and its time.

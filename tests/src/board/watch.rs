@@ -1,6 +1,7 @@
 //! The agent of the whole host, shared by all cases that play: its lines, by the network namespaces they are about.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use anyhow::{Result, bail};
 use serde_json::Value;
 
 use crate::agent::Agent;
+use crate::audit;
 use crate::process::poll;
 use crate::scrape::Scrape;
 
@@ -22,6 +24,12 @@ pub trait Watch {
 
     /// Where it serves its metrics.
     fn listen(&self) -> SocketAddr;
+
+    /// What the kernel counted in these namespaces, and the agent neither saw nor can explain. Only an agent can be asked:
+    /// a `watch` that loads its own programs has no socket.
+    fn gaps(&self, _owns: &dyn Fn(u64) -> bool) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
 
     /// What the agent says that it has lost: with a line that is missing, whether it was.
     fn lost(&self) -> String {
@@ -39,7 +47,11 @@ pub trait Watch {
 
 /// A handle to the shared agent.
 #[derive(Debug, Clone)]
-pub struct HostWatch(Arc<Mutex<Seen>>, SocketAddr);
+pub struct HostWatch {
+    seen: Arc<Mutex<Seen>>,
+    listen: SocketAddr,
+    socket: PathBuf,
+}
 
 #[derive(Debug, Default)]
 struct Seen {
@@ -67,7 +79,7 @@ impl HostWatch {
                     return;
                 }
             };
-            let _ = ready.send(Ok(agent.listen()));
+            let _ = ready.send(Ok((agent.listen(), agent.socket())));
             loop {
                 let read = agent.read_for(Duration::from_millis(20));
                 let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
@@ -80,14 +92,14 @@ impl HostWatch {
                 }
             }
         });
-        let listen = is_ready.recv()??;
-        Ok(Self(seen, listen))
+        let (listen, socket) = is_ready.recv()??;
+        Ok(Self { seen, listen, socket })
     }
 }
 
 impl Watch for HostWatch {
     fn lines(&mut self, owns: &dyn Fn(u64) -> bool) -> Result<Vec<Value>> {
-        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(why) = &seen.ended {
             bail!("the agent ended: {why}");
         }
@@ -95,11 +107,15 @@ impl Watch for HostWatch {
     }
 
     fn log(&self) -> String {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).log.clone()
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).log.clone()
     }
 
     fn listen(&self) -> SocketAddr {
-        self.1
+        self.listen
+    }
+
+    fn gaps(&self, owns: &dyn Fn(u64) -> bool) -> Result<Vec<String>> {
+        audit::unexplained(&self.socket, owns)
     }
 }
 
