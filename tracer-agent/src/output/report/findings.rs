@@ -113,7 +113,12 @@ fn by_upstream(facts: &Facts<'_>) -> Option<String> {
     // The story in its order: the kill first, the refused connects after it.
     groups.truncate(STEPS);
     groups.sort_by_key(|group| group.first);
-    let steps: Vec<_> = groups.iter().map(|group| of_group(group, facts.clock)).collect();
+    let step = |(at, group): (usize, &&Group)| match group.cause {
+        // Who listened there has been named by then.
+        Cause::NoListener if at > 0 => of_cause(group.cause).to_owned(),
+        _ => of_group(group, facts.clock),
+    };
+    let steps: Vec<_> = groups.iter().enumerate().map(step).collect();
     Some(format!("{begin}: {}.", steps.join("; then ")))
 }
 
@@ -162,7 +167,9 @@ fn by_side(facts: &Facts<'_>) -> Option<String> {
 /// `kill-stuck killed 3 processes.`
 fn killers(facts: &Facts<'_>) -> Option<String> {
     let mut killers = BTreeMap::<&str, u64>::new();
-    for culprit in facts.groups.iter().flat_map(|group| &group.culprits) {
+    // Who is missed by those who come later was killed once.
+    let killed = facts.groups.iter().filter(|group| group.cause != Cause::NoListener);
+    for culprit in killed.flat_map(|group| &group.culprits) {
         if let Some(killer) = &culprit.killed_by {
             *killers.entry(killer).or_default() += culprit.processes;
         }

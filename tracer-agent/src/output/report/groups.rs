@@ -95,6 +95,7 @@ impl Counted {
         Self {
             group: Group {
                 upstream: seen.upstream.as_deref().map(str::to_owned),
+                upstream_name: None,
                 listener: seen.listener.as_deref().map(str::to_owned),
                 scope: seen.scope.to_string(),
                 by: seen.by,
@@ -129,6 +130,9 @@ impl Counted {
         if seen.time >= group.last {
             group.last = seen.time;
             (*seen.summary).clone_into(&mut group.example);
+        }
+        if group.upstream_name.is_none() {
+            group.upstream_name = seen.upstream_name.as_deref().map(str::to_owned);
         }
         for cause in &seen.alternatives {
             if !group.alternatives.contains(cause) {

@@ -102,6 +102,9 @@ pub struct Totals {
 pub struct Group {
     /// The address dialled; null for accepted sockets.
     pub upstream: Option<String>,
+    /// What a gateway's configuration calls it.
+    #[serde(default)]
+    pub upstream_name: Option<String>,
     /// The address that accepted, where the gateway's end was not seen.
     pub listener: Option<String>,
     pub scope: String,
@@ -196,7 +199,7 @@ pub struct Instance {
     pub pid: u32,
     #[serde(with = "hundredths")]
     pub started: Option<Timestamp>,
-    /// The last loss with it; where it ended, that is about when.
+    /// The last loss with it; of one that has ended the first, so that it ended then or before.
     pub seen: Timestamp,
     pub ended: Option<String>,
     pub losses: u64,

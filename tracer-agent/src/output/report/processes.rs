@@ -40,6 +40,7 @@ struct Sight<'a> {
     pid: u32,
     started: Option<Timestamp>,
     seen: Timestamp,
+    dead: bool,
 }
 
 // === impl Programs ===
@@ -49,8 +50,8 @@ impl Programs {
         if let Some(owner) = &seen.owner {
             let container = owner.container.as_deref();
             let (pid, started) = (owner.pid, owner.started);
-            let sight =
-                Sight { part: Part::Owner, comm: &owner.comm, container, pid, started, seen: seen.time };
+            let (part, seen) = (Part::Owner, seen.time);
+            let sight = Sight { part, comm: &owner.comm, container, pid, started, seen, dead: false };
             self.note(&sight, || None);
         }
         if let Some(culprit) = &seen.culprit {
@@ -62,6 +63,7 @@ impl Programs {
                 pid,
                 started,
                 seen: seen.time,
+                dead: culprit.exit.is_some(),
             };
             let killer = culprit.killed_by.as_ref().map(|by| &*by.comm);
             self.note(&sight, || culprit.exit.as_ref().map(|exit| how_ended(exit, killer)));
@@ -125,9 +127,15 @@ impl Counted {
         let new = || Instance { pid, started, seen: sight.seen, ended: None, losses: 0 };
         let instance = self.instances.entry((pid, started)).or_insert_with(new);
         instance.losses += 1;
-        instance.seen = instance.seen.max(sight.seen);
-        if instance.ended.is_none() {
+        if sight.dead && instance.ended.is_none() {
             instance.ended = ended();
+            instance.seen = sight.seen;
+        }
+        // Of one that has ended the first loss with its end tells when.
+        match (instance.ended.is_some(), sight.dead) {
+            (false, _) => instance.seen = instance.seen.max(sight.seen),
+            (true, true) => instance.seen = instance.seen.min(sight.seen),
+            (true, false) => {}
         }
         if instance.ended.is_some() {
             self.first_end = Some(self.first_end.map_or(sight.seen, |end| end.min(sight.seen)));

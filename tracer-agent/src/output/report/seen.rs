@@ -17,6 +17,9 @@ pub struct Seen<'a> {
     pub scope: Text<'a>,
     #[serde(borrow)]
     pub upstream: Option<Text<'a>>,
+    /// What a gateway's configuration calls it.
+    #[serde(borrow, default)]
+    pub upstream_name: Option<Text<'a>>,
     #[serde(borrow)]
     pub listener: Option<Text<'a>>,
     pub by: By,
@@ -83,6 +86,7 @@ impl<'a> From<&'a VerdictView> for Seen<'a> {
             time: view.time,
             scope: Text::of(&view.scope),
             upstream: view.upstream.as_deref().map(Text::of),
+            upstream_name: view.upstream_name.as_deref().map(Text::of),
             listener: view.listener.as_deref().map(Text::of),
             by: view.by,
             cause: view.cause,

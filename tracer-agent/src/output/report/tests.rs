@@ -1,11 +1,18 @@
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
 use jiff::tz::TimeZone;
 
 use super::*;
+use crate::audit;
 use crate::output::VerdictView;
+use crate::output::audit::AuditView;
 use crate::output::fixture;
+use crate::output::hub::Hub;
 use crate::output::selection::{Selection, Span};
-use crate::output::state::{ListenerProcess, StateView, TimeoutView, WaitedFor};
-use crate::output::view::{CulpritView, HistoryView, ProcessView, SCHEMA};
+use crate::output::socket::{Client, Server};
+use crate::output::state::{Asker, ListenerProcess, StateView, TimeoutView, WaitedFor};
+use crate::output::view::{CulpritView, HistoryView, ProcessView, Ready, SCHEMA};
 
 /// 12:03:07.412345678 UTC, the time of the fixture.
 fn base() -> VerdictView {
@@ -261,4 +268,38 @@ proptest::proptest! {
         let text = Page::new(&report, TimeZone::UTC, Some(columns)).text();
         proptest::prop_assert!(!text.is_empty());
     }
+}
+
+/// The verdicts of an incident at some hundred upstreams, as an agent keeps them.
+#[tokio::test]
+async fn fifty_thousand_verdicts_are_reported_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s.sock");
+    let server = Server::bind(&path).unwrap();
+    let hub = Hub::default();
+    let verdict = fixture::oom_killed();
+    for n in 0..50_000u32 {
+        let mut view = killed(i64::from(n / 100), 4000 + n % 300);
+        view.upstream = Some(format!("10.0.3.{}:9000", n % 200));
+        hub.publish(&verdict, &Arc::new(view));
+    }
+    let ready = || Ready::new(0, &fixture::origin(), Vec::new(), Vec::new());
+    let audit = || AuditView::new(audit::Report::default(), &fixture::origin(), |_| String::new());
+    let task = tokio::spawn(server.serve(hub, ready, audit, Asker::new().0));
+    let start = Instant::now();
+    let mut builder = Builder::default();
+    let take = |line: &str| {
+        builder.take(&Seen::parse(line)?);
+        Ok(())
+    };
+    let client = Client::connect(&path).await.unwrap();
+    let told = client.history_lines(Selection::default(), take).await.unwrap();
+    let report = builder.finish(asked(None), Some(&told.history), None);
+    let page = page(&report);
+    eprintln!("a report of {} verdicts took {:?}", report.totals.losses, start.elapsed());
+    assert_eq!((report.totals.losses, report.totals.upstreams), (50_000, 200));
+    assert!(page.contains("50000 requests lost"), "{page}");
+    // 300 ms in a release build; this one may be a debug build on a busy machine.
+    assert!(start.elapsed() < Duration::from_secs(60));
+    task.abort();
 }

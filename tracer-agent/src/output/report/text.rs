@@ -131,7 +131,9 @@ impl<'a> Page<'a> {
     fn group(&mut self, group: &Group) {
         let Group { cause, by, .. } = group;
         let accepted = if group.upstream.is_none() { " (accepted)" } else { "" };
-        let address = format!("{}{}{accepted}", printable(group.address()), in_scope(&group.scope));
+        let name =
+            group.upstream_name.as_deref().map_or(String::new(), |name| format!(" {}", printable(name)));
+        let address = format!("{}{name}{}{accepted}", printable(group.address()), in_scope(&group.scope));
         let by = if *by == By::Upstream { String::new() } else { format!(", by {by}") };
         let losses = format!("{:>6}", group.losses);
         self.text.push_str(&paint(RED, &losses));
@@ -172,7 +174,7 @@ impl<'a> Page<'a> {
     fn program(&mut self, program: &Program) {
         let part = match program.part {
             Part::Culprit => "",
-            Part::Owner => " (gateway)",
+            Part::Owner => " (dialling)",
         };
         let container =
             program.container.as_deref().map_or(String::new(), |id| format!(" in container {}", short(id)));
@@ -329,7 +331,7 @@ fn instance_line(instance: &Instance, clock: &Clock) -> String {
     };
     let seen = clock.moment(instance.seen);
     match &instance.ended {
-        Some(ended) => format!("[{}] {started}, {ended}, last seen {seen}", instance.pid),
+        Some(ended) => format!("[{}] {started}, {ended} about {seen}", instance.pid),
         None => format!("[{}] {started}", instance.pid),
     }
 }
