@@ -43,7 +43,10 @@ impl Read {
         let mut text = None;
         match seen {
             Ok(seen) => (configuration, text) = seen,
-            Err(error) => configuration.fault(format!("/proc/{}/root: {error}", process.pid)),
+            Err(error) => {
+                let pid = process.pid;
+                configuration.fault(format!("/proc/{pid}/root: {error}: to look there takes CAP_SYS_PTRACE"));
+            }
         }
         let mut read = Self { configuration, netns, seen_by, ask_at: None };
         if let Some(text) = text {

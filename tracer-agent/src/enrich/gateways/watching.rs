@@ -43,6 +43,8 @@ struct Watching {
     processes: Processes,
     /// By number and start of the process.
     read: HashMap<(u32, u64), Read>,
+    /// Faults are logged as they come; else they stand in what is returned, for whoever asked.
+    logs: bool,
     /// That there are more gateways than are read was said.
     told_too_many: bool,
 }
@@ -97,7 +99,7 @@ fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
 }
 
 fn watch(shared: &Mutex<Shared>, asked: &Receiver<u32>) {
-    let mut watching = Watching::default();
+    let mut watching = Watching { logs: true, ..Watching::default() };
     let mut doubtful = Vec::new();
     loop {
         let started = Instant::now();
@@ -121,13 +123,24 @@ fn watch(shared: &Mutex<Shared>, asked: &Receiver<u32>) {
     }
 }
 
+/// One line, however many faults there are.
+fn log(process: &Process, faults: &[String]) {
+    let Some((first, others)) = faults.split_first() else { return };
+    let more = match others.len() {
+        0 => String::new(),
+        n => format!(" (and {n} more: `rstrace doctor`)"),
+    };
+    let name = format!("{}[{}]", process.proxy.comm(), process.pid);
+    tracing::warn!("names of upstreams: the configuration of {name}: {}{more}", printable(first));
+}
+
 // === impl Watching ===
 
 impl Watching {
     /// What is known now; None if nothing has changed.
     fn look(&mut self, doubtful: &[u32]) -> Option<Known> {
         let mut running = self.processes.look(doubtful);
-        if running.len() > GATEWAYS && !self.told_too_many {
+        if self.logs && running.len() > GATEWAYS && !self.told_too_many {
             self.told_too_many = true;
             tracing::warn!("{} gateways run here: the configurations of {GATEWAYS} are read", running.len());
         }
@@ -158,17 +171,9 @@ impl Watching {
         }
         let last = self.read.remove(&key);
         let next = Read::new(process, last.as_ref());
-        let faults = &next.configuration.faults;
-        if let Some(fault) =
-            faults.first().filter(|_| last.as_ref().is_none_or(|l| l.configuration.faults != *faults))
-        {
-            let more = if faults.len() > 1 {
-                format!(" (and {} more: `rstrace doctor`)", faults.len() - 1)
-            } else {
-                String::new()
-            };
-            let name = format!("{}[{}]", process.proxy.comm(), process.pid);
-            tracing::warn!("names of upstreams: the configuration of {name}: {}{more}", printable(fault));
+        let is_news = last.as_ref().is_none_or(|l| l.configuration.faults != next.configuration.faults);
+        if self.logs && is_news {
+            log(process, &next.configuration.faults);
         }
         let changed = last.is_none_or(|last| !last.says_the_same_as(&next));
         self.read.insert(key, next);
