@@ -102,7 +102,7 @@ class Report {
 
   stale(stale, now) {
     const say = ({ listener: l }) => {
-      if (!l) return 'nothing of this host was ever seen to listen there';
+      if (!l) return 'no listener is known there';
       const who = l.process ? process(l.process) : 'somebody';
       if (l.listening) return who + ' listens there again';
       return 'nothing listens there since ' + from(l.ceased, now) + '; ' + who + ' did';
