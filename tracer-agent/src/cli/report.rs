@@ -17,6 +17,10 @@ pub struct ReportArgs {
     #[arg(long, value_name = "PATH", env = "RSTRACE_SOCKET", default_value = socket::DEFAULT_PATH)]
     pub socket: PathBuf,
 
+    /// From this file, which `rstrace agent --journal` wrote, and the older ones beside it; asks no agent
+    #[arg(long, value_name = "FILE")]
+    pub journal: Option<PathBuf>,
+
     // Last, since its heading stands above whatever follows.
     #[command(flatten)]
     pub filter: FilterArgs,

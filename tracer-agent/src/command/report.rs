@@ -1,11 +1,13 @@
-//! `rstrace report`: the incident on one page, from what the running agent remembers.
+//! `rstrace report`: the incident on one page, from what the running agent remembers or what its journal holds.
 
 use std::io::Write as _;
 use std::path::Path;
 
+use super::say;
 use super::selection::selection;
 use crate::cli::ReportArgs;
 use crate::output::human::stdout_columns;
+use crate::output::journal::{self, JournalError};
 use crate::output::report::{Asked, Builder, Page, Report, Seen};
 use crate::output::selection::Selection;
 use crate::output::socket::{Client, ClientError};
@@ -16,7 +18,10 @@ use crate::output::write::WriteError;
 pub(super) async fn run(args: &ReportArgs) -> anyhow::Result<()> {
     let (selection, now) = selection(&args.filter)?;
     let zone = now.time_zone().clone();
-    let report = made(&args.socket, selection, &now).await?;
+    let report = match &args.journal {
+        Some(path) => made_of_journal(path, selection, &now)?,
+        None => made(&args.socket, selection, &now).await?,
+    };
     let text =
         if args.json { report.to_json() + "\n" } else { Page::new(&report, zone, stdout_columns()).text() };
     let mut out = anstream::stdout();
@@ -36,6 +41,22 @@ async fn made(socket: &Path, selection: Selection, now: &jiff::Zoned) -> Result<
     let asked =
         Asked { host: told.ready.host, time: now.timestamp(), zone: now.time_zone().clone(), selection };
     Ok(builder.finish(asked, Some(&told.history), state))
+}
+
+/// The report of what a journal holds.
+fn made_of_journal(path: &Path, selection: Selection, now: &jiff::Zoned) -> Result<Report, JournalError> {
+    let mut builder = Builder::default();
+    let mut host = None;
+    let skipped = journal::read(path, &selection, |view| {
+        builder.take(&Seen::from(&view));
+        host = Some(view.host);
+    })?;
+    if !skipped.is_nothing() {
+        say(&format_args!("the journal {}: {skipped}", path.display()));
+    }
+    let host = host.unwrap_or_else(|| "unknown host".to_owned());
+    let asked = Asked { host, time: now.timestamp(), zone: now.time_zone().clone(), selection };
+    Ok(builder.finish(asked, None, None))
 }
 
 /// What the agent has learned; None of one that is too old to say.

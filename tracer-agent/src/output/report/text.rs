@@ -71,11 +71,16 @@ impl<'a> Page<'a> {
             self.item("- ", 0, finding);
         }
         let span = report.span;
-        if let Some(since) = span.covered_since
-            && span.since.is_none_or(|asked| asked < since)
+        if let Some(began) = span.covered_since
+            && span.since.is_none_or(|asked| asked < began)
         {
-            let since = self.clock.moment(since);
+            let since = self.clock.moment(began);
             let why = match span.forgotten {
+                0 if span.oldest.is_some_and(|oldest| oldest < began) => {
+                    format!(
+                        "The agent started at {since}: of the time before, this is what its journal kept."
+                    )
+                }
                 0 => format!("The agent started at {since}: nothing from before is known."),
                 n => format!(
                     "Nothing from before {since} is in here: the agent has had to forget {n} verdicts."
