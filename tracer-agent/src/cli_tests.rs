@@ -124,3 +124,24 @@ fn help_lists_only_what_people_type() {
     }
     assert!(!help.contains("demo-part"), "{help}");
 }
+
+#[test]
+fn every_command_in_the_documents_can_be_typed() {
+    let documents = [
+        ("README.md", include_str!("../../README.md")),
+        ("docs/runbook.md", include_str!("../../docs/runbook.md")),
+    ];
+    for (name, text) in documents {
+        let blocks = text.split("```sh\n").skip(1).filter_map(|block| block.split("```").next());
+        let commands = blocks.flat_map(str::lines).filter(|line| line.starts_with("rstrace "));
+        let mut typed = 0;
+        for command in commands {
+            // A comment, or what goes on in the shell.
+            let words = command.split(" #").next().unwrap_or_default().split(['|', '>']).next().unwrap_or_default();
+            let parsed = Cli::try_parse_from(words.split_whitespace());
+            assert!(parsed.is_ok(), "{name}: {command}: {}", parsed.unwrap_err());
+            typed += 1;
+        }
+        assert!(typed >= 5, "{name}: {typed} commands found");
+    }
+}
