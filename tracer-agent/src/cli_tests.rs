@@ -137,7 +137,8 @@ fn every_command_in_the_documents_can_be_typed() {
         let mut typed = 0;
         for command in commands {
             // A comment, or what goes on in the shell.
-            let words = command.split(" #").next().unwrap_or_default().split(['|', '>']).next().unwrap_or_default();
+            let words =
+                command.split(" #").next().unwrap_or_default().split(['|', '>']).next().unwrap_or_default();
             let parsed = Cli::try_parse_from(words.split_whitespace());
             assert!(parsed.is_ok(), "{name}: {command}: {}", parsed.unwrap_err());
             typed += 1;
