@@ -9,6 +9,7 @@ pub mod dial;
 pub mod expected;
 pub mod go;
 mod program;
+mod report;
 mod runner;
 pub mod scan;
 mod stage;

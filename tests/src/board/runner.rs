@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::cases::GROUPS;
 use super::expected::{Expected, Vantage, brief};
 use super::watch::{HostWatch, Watch, wait_for};
-use super::{Case, Stage};
+use super::{Case, Stage, report};
 use crate::agent::{Agent, binary};
 use crate::netns::Net;
 use crate::process::poll;
@@ -202,7 +202,11 @@ fn play_once(play: &Play, host: Option<HostWatch>, watch_gateway: bool) -> Resul
         let mut lines = watch.lines(&|inode| stage.net().owns(inode))?;
         // The number of a namespace that has gone is given to a new one.
         lines.retain(|line| line["time"].as_str() > Some(&begin.1) && line["upstream"] != end.0);
-        let error = play.expected.check(vantage, &lines).err().map(|error| {
+        let told = play.expected.check(vantage, &lines).and_then(|()| match watch.socket() {
+            Some(socket) => report::tells(socket, &begin.1, &lines),
+            None => Ok(()),
+        });
+        let error = told.err().map(|error| {
             let shown: String = lines.iter().map(|line| format!("{line}\n")).collect();
             let (lost, log, said) = (watch.lost(), watch.log(), stage.all_said());
             format!("{error:#}\n--- lines\n{shown}{lost}--- rstrace's log\n{log}{said}")

@@ -1,7 +1,7 @@
 //! The agent of the whole host, shared by all cases that play: its lines, by the network namespaces they are about.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -29,6 +29,11 @@ pub trait Watch {
     /// a `watch` that loads its own programs has no socket.
     fn gaps(&self, _owns: &dyn Fn(u64) -> bool) -> Result<Vec<String>> {
         Ok(Vec::new())
+    }
+
+    /// The socket of an agent that can be asked for the past; None where there is none.
+    fn socket(&self) -> Option<&Path> {
+        None
     }
 
     /// What the agent says that it has lost: with a line that is missing, whether it was.
@@ -112,6 +117,10 @@ impl Watch for HostWatch {
 
     fn listen(&self) -> SocketAddr {
         self.listen
+    }
+
+    fn socket(&self) -> Option<&Path> {
+        Some(&self.socket)
     }
 
     fn gaps(&self, owns: &dyn Fn(u64) -> bool) -> Result<Vec<String>> {
