@@ -125,7 +125,7 @@ fn a_wide_screen_says_more_and_a_small_one_the_most_important() {
             "37+1? lost  rate 1.0/s              live",
             "UPSTREAM           LOST▼ CAUSE",
             "10.0.3.7:9000         34 no_listener +1",
-            "[2001…:7348]:65535     3 closed_without…",
+            "[2001…:7348]:65535     3 closed_withou…",
             "unix:…8.2-fpm.sock    1? unknown",
         ],
         "{small}"
