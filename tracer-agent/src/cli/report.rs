@@ -13,6 +13,10 @@ pub struct ReportArgs {
     #[arg(long)]
     pub json: bool,
 
+    /// Write it as a page for a browser, with its data in it, to attach to a post-mortem
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+
     /// Socket of the running agent, whose memory it is
     #[arg(long, value_name = "PATH", env = "RSTRACE_SOCKET", default_value = socket::DEFAULT_PATH)]
     pub socket: PathBuf,
