@@ -95,7 +95,12 @@ fn served_page(
                 Some(token) => tracing::warn!("the web page: http://{address}/?token={}", token.reveal()),
                 None => tracing::info!("the web page: http://{address}/"),
             }
-            let answers = Answers { hub: agent.hub(), ready: Arc::new(agent.ready()), select: selection_of };
+            let answers = Answers {
+                hub: agent.hub(),
+                ready: Arc::new(agent.ready()),
+                asker: agent.asker(),
+                select: selection_of,
+            };
             Some(page.serve(answers).context("cannot start the web page")?)
         }
         None => None,

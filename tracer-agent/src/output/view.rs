@@ -4,18 +4,21 @@
 //! namespaces), so that a line needs nothing else to be understood. It can be read back: `watch` shows as text
 //! what an agent sent as JSON.
 
+mod process;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, de};
+
+pub use process::{CulpritView, ExitView, OwnerView, ProcessView};
 
 use super::audit::AuditView;
 use super::history::Extent;
 use super::stale::Stale;
 use super::state::StateView;
 use super::text::printable_json;
-use crate::enrich::container::Container;
 use crate::enrich::gateways::Registration;
-use crate::event::{Exit, Process, Role, Target};
-use crate::verdict::{By, Cause, Confidence, How, Impact, Verdict, signal_name};
+use crate::event::{Process, Role, Target};
+use crate::verdict::{By, Cause, Confidence, How, Impact, Verdict};
 
 /// Goes up when a key changes its meaning or goes away; new keys do not count.
 pub const SCHEMA: u32 = 1;
@@ -93,45 +96,6 @@ pub struct VerdictView {
     pub connection: ConnectionView,
     pub evidence: Vec<String>,
     pub summary: String,
-}
-
-/// The process of the socket.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OwnerView {
-    pub pid: u32,
-    pub comm: String,
-    pub cgroup: Option<String>,
-    pub container: Option<String>,
-    /// When it was started, as `ps -o lstart` says, to 10 ms.
-    #[serde(default, with = "hundredths")]
-    pub started: Option<Timestamp>,
-}
-
-/// The process whose action or end is the cause.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CulpritView {
-    pub pid: u32,
-    pub comm: String,
-    pub exit: Option<ExitView>,
-    pub killed_by: Option<ProcessView>,
-    /// As in [`OwnerView`].
-    #[serde(default, with = "hundredths")]
-    pub started: Option<Timestamp>,
-}
-
-/// How a process ended.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct ExitView {
-    pub code: Option<u8>,
-    pub signal: Option<String>,
-    pub oom: bool,
-}
-
-/// A process, by what `ps` calls it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ProcessView {
-    pub pid: u32,
-    pub comm: String,
 }
 
 /// Figures of the connection.
@@ -249,13 +213,7 @@ impl VerdictView {
             how: verdict.how,
             rst_reason: verdict.rst_reason.map(|n| names.reset_reason(n).unwrap_or_else(|| n.to_string())),
             owner,
-            culprit: verdict.culprit.as_ref().map(|c| CulpritView {
-                pid: c.process.tgid,
-                comm: c.process.comm.clone(),
-                exit: c.exit.map(ExitView::new),
-                killed_by: c.killed_by.as_ref().map(ProcessView::new),
-                started: origin.start_of(&c.process),
-            }),
+            culprit: verdict.culprit.as_ref().map(|culprit| CulpritView::new(culprit, origin)),
             connection: ConnectionView {
                 cookie: verdict.connection.cookie,
                 age_ms: verdict.connection.age_ms.map(to_the_microsecond),
@@ -285,15 +243,6 @@ impl VerdictView {
     }
 }
 
-impl OwnerView {
-    fn new(process: &Process, names: &dyn Names, origin: &Origin) -> Self {
-        let cgroup = names.cgroup(process);
-        let container = cgroup.as_deref().and_then(Container::from_cgroup).map(|c| c.id);
-        let started = origin.start_of(process);
-        Self { pid: process.tgid, comm: process.comm.clone(), cgroup, container, started }
-    }
-}
-
 impl Origin {
     /// At the beginning of a run; `suspended_ns` is how long the host has slept since it was booted.
     #[must_use]
@@ -311,20 +260,6 @@ impl Origin {
         let wall_ns = i128::from(process.start_boottime) + i128::from(self.boot_offset_ns);
         let rounded = (wall_ns + HUNDREDTH_NS / 2).div_euclid(HUNDREDTH_NS) * HUNDREDTH_NS;
         Timestamp::from_nanosecond(rounded).ok()
-    }
-}
-
-impl ExitView {
-    #[must_use]
-    pub fn new(exit: Exit) -> Self {
-        Self { code: exit.code, signal: exit.signal.map(signal_name), oom: exit.oom }
-    }
-}
-
-impl ProcessView {
-    #[must_use]
-    pub fn new(process: &Process) -> Self {
-        Self { pid: process.tgid, comm: process.comm.clone() }
     }
 }
 

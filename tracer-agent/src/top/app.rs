@@ -8,6 +8,7 @@ use super::board::{Board, Key};
 use super::input::Press;
 use super::row::{Order, Row};
 use super::upstream::Upstream;
+use crate::output::state::UpstreamState;
 use crate::output::{Omitted, VerdictView};
 
 /// Longest filter that can be typed.
@@ -97,6 +98,11 @@ impl App {
     /// Counts a verdict.
     pub fn take(&mut self, view: VerdictView) {
         self.live.take(view);
+    }
+
+    /// What the agent has learned of its upstreams until now.
+    pub fn learn(&mut self, upstreams: Vec<UpstreamState>) {
+        self.live.learn(upstreams);
     }
 
     /// Counts lines that the agent left out.

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use super::pace::{Pace, Rate};
 use super::row::{Order, Row};
 use super::upstream::{Counts, Upstream};
+use crate::output::state::UpstreamState;
 use crate::output::{Omitted, VerdictView};
 use crate::verdict::Impact;
 
@@ -39,6 +40,7 @@ pub struct Board {
     /// Upstreams that had to make room.
     fell_out: u64,
     omitted: u64,
+    learned: HashMap<Key, UpstreamState>,
 }
 
 impl Key {
@@ -74,6 +76,18 @@ impl Board {
     /// Counts lines that the agent has left out.
     pub fn miss(&mut self, omitted: &Omitted) {
         self.omitted += omitted.count;
+    }
+
+    /// What the agent has learned of its upstreams until now.
+    pub fn learn(&mut self, upstreams: Vec<UpstreamState>) {
+        let key = |state: &UpstreamState| Key { target: state.upstream.clone(), scope: state.scope.clone() };
+        self.learned = upstreams.into_iter().map(|state| (key(&state), state)).collect();
+    }
+
+    /// What the agent has learned of one.
+    #[must_use]
+    pub fn learned(&self, key: &Key) -> Option<&UpstreamState> {
+        self.learned.get(key)
     }
 
     /// The time of the newest verdict.
@@ -128,7 +142,7 @@ impl Board {
         let mut rows: Vec<_> = self
             .upstreams
             .iter()
-            .map(|(key, upstream)| Row::new(key, upstream, now))
+            .map(|(key, upstream)| Row::new(key, upstream, self.learned.get(key), now))
             .filter(|row| words.iter().all(|word| row.holds(word)))
             .collect();
         rows.sort_by(|a, b| order.compare(a, b));

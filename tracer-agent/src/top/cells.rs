@@ -6,6 +6,7 @@ use textwrap::core::display_width;
 use super::pace::Rate;
 use super::row::{Column, Row};
 use super::upstream::Counts;
+use crate::output::state::{UpstreamState, WaitedFor};
 use crate::output::text::printable;
 
 /// Bars of a sparkline from least to most; nothing at all is a space.
@@ -27,6 +28,7 @@ pub fn cell(row: &Row<'_>, column: Column, parts: usize) -> String {
             causes => format!("{} +{}", latest.cause.name(), causes - 1),
         },
         Column::Seen => ago(row.upstream.last, row.now),
+        Column::Timeout => row.learned.map_or_else(|| "-".to_owned(), timeout),
         Column::Summary => printable(&latest.summary).into_owned(),
     }
 }
@@ -43,6 +45,7 @@ pub fn title(column: Column) -> &'static str {
         Column::By => "BY",
         Column::Cause => "CAUSE",
         Column::Seen => "AGO",
+        Column::Timeout => "TIMEOUT",
         Column::Summary => "LAST TIME",
     }
 }
@@ -50,7 +53,7 @@ pub fn title(column: Column) -> &'static str {
 /// Whether a column is of figures, which stand at its right edge.
 #[must_use]
 pub fn is_figure(column: Column) -> bool {
-    matches!(column, Column::Lost | Column::Rate | Column::Seen)
+    matches!(column, Column::Lost | Column::Rate | Column::Seen | Column::Timeout)
 }
 
 /// What was lost, and with a question mark what may have been.
@@ -72,6 +75,54 @@ pub fn rate(rate: Rate) -> String {
         Rate { last_minute: 0, .. } => "-".to_owned(),
         Rate { last_minute: n, .. } => format!("{n}/min"),
     }
+}
+
+/// The age at which the upstream gives up requests; with `gw`, at which the gateway does.
+fn timeout(learned: &UpstreamState) -> String {
+    match (&learned.upstream_timeout, learned.gateway_timeouts.first()) {
+        (Some(timeout), _) => seconds(timeout.age_ms),
+        (None, Some(timeout)) => format!("gw {}", seconds(timeout.age_ms)),
+        (None, None) => "-".to_owned(),
+    }
+}
+
+/// With as many digits as say something.
+#[must_use]
+pub fn seconds(ms: f64) -> String {
+    if ms < 10_000.0 { format!("{:.2}s", ms / 1e3) } else { format!("{:.1}s", ms / 1e3) }
+}
+
+/// All that was learned of an upstream, in sentences.
+#[must_use]
+pub fn lessons(learned: &UpstreamState) -> Vec<String> {
+    let of = |times, of| format!("{times} of the last {of}");
+    let mut lessons = Vec::new();
+    if let Some(t) = &learned.upstream_timeout {
+        lessons.push(format!(
+            "closes unanswered requests after {} ({})",
+            seconds(t.age_ms),
+            of(t.times, t.of)
+        ));
+    }
+    for t in &learned.gateway_timeouts {
+        let what = match t.waited_for {
+            WaitedFor::Connect => "connecting",
+            WaitedFor::Answer => "waiting for an answer",
+            WaitedFor::Sending => "sending",
+        };
+        lessons.push(format!(
+            "the gateway gives up {what} after {} ({})",
+            seconds(t.age_ms),
+            of(t.times, t.of)
+        ));
+    }
+    if let Some(ms) = learned.idle_limit_ms {
+        lessons.push(format!("closes idle connections after {}: keep them for less", seconds(ms)));
+    }
+    if learned.listener.as_ref().is_some_and(|listener| !listener.listening) {
+        lessons.push("nothing listens there now".to_owned());
+    }
+    lessons
 }
 
 /// Five columns at most: 99999, then 100k, 100M.
@@ -153,6 +204,7 @@ fn beginning(text: &str, width: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::output::state::TimeoutView;
     use proptest::prelude::*;
 
     #[test]
@@ -174,6 +226,30 @@ mod tests {
         for (seconds, text) in [(-5, "0s"), (59, "59s"), (60, "1m"), (7_199, "1h"), (200_000, "2d")] {
             assert_eq!(ago(at(0), at(seconds)), text);
         }
+    }
+
+    #[test]
+    fn what_was_learned_is_said_in_short_and_in_full() {
+        let timeout = |waited_for, age_ms| TimeoutView { waited_for, age_ms, times: 14, of: 15 };
+        let mut learned = UpstreamState {
+            upstream: "10.0.3.7:9000".to_owned(),
+            scope: "host".to_owned(),
+            upstream_timeout: None,
+            gateway_timeouts: vec![timeout(WaitedFor::Answer, 60_000.0)],
+            idle_limit_ms: Some(5_000.0),
+            listener: None,
+        };
+        assert_eq!(super::timeout(&learned), "gw 60.0s");
+        learned.upstream_timeout = Some(timeout(WaitedFor::Answer, 4_002.0));
+        assert_eq!(super::timeout(&learned), "4.00s");
+        assert_eq!(
+            lessons(&learned),
+            [
+                "closes unanswered requests after 4.00s (14 of the last 15)",
+                "the gateway gives up waiting for an answer after 60.0s (14 of the last 15)",
+                "closes idle connections after 5.00s: keep them for less",
+            ]
+        );
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::board::Board;
 use super::cells::{cell, clipped, is_figure, lost, rate, title};
 use super::row::{Column, Order, Row};
 
-const COLUMNS: [Column; 9] = [
+const COLUMNS: [Column; 10] = [
     Column::Upstream,
     Column::Scope,
     Column::Lost,
@@ -16,6 +16,7 @@ const COLUMNS: [Column; 9] = [
     Column::By,
     Column::Cause,
     Column::Seen,
+    Column::Timeout,
     Column::Summary,
 ];
 /// Width of the sparkline.

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::board::Key;
 use super::pace::Rate;
 use super::upstream::Upstream;
+use crate::output::state::UpstreamState;
 use crate::output::text::printable_json;
 use crate::output::view::SCHEMA;
 
@@ -16,6 +17,8 @@ use crate::output::view::SCHEMA;
 pub struct Row<'a> {
     pub key: &'a Key,
     pub upstream: &'a Upstream,
+    /// None if the agent has learned nothing of it.
+    pub learned: Option<&'a UpstreamState>,
     pub rate: Rate,
     pub now: Timestamp,
 }
@@ -31,6 +34,7 @@ pub enum Column {
     By,
     Cause,
     Seen,
+    Timeout,
     Summary,
 }
 
@@ -63,7 +67,7 @@ impl Order {
     /// Rows that are alike come in the order of what they lost, then the last seen first.
     #[must_use]
     pub fn compare(self, a: &Row<'_>, b: &Row<'_>) -> Ordering {
-        let (x, y) = (&a.upstream, &b.upstream);
+        let (x, y) = (a.upstream, b.upstream);
         let most = y.counts.cmp(&x.counts);
         let newest = y.last.cmp(&x.last);
         let first = a.key.cmp(b.key);
@@ -74,6 +78,7 @@ impl Order {
             Column::By => x.latest.by.cmp(&y.latest.by),
             Column::Cause | Column::Summary => x.latest.cause.name().cmp(y.latest.cause.name()),
             Column::Seen => newest,
+            Column::Timeout => timeout(b.learned).total_cmp(&timeout(a.learned)),
         };
         let wanted = if self.reversed { wanted.reverse() } else { wanted };
         wanted.then(most).then(newest).then(first)
@@ -82,8 +87,13 @@ impl Order {
 
 impl<'a> Row<'a> {
     #[must_use]
-    pub fn new(key: &'a Key, upstream: &'a Upstream, now: Timestamp) -> Self {
-        Self { key, upstream, rate: upstream.pace.rate(now), now }
+    pub fn new(
+        key: &'a Key,
+        upstream: &'a Upstream,
+        learned: Option<&'a UpstreamState>,
+        now: Timestamp,
+    ) -> Self {
+        Self { key, upstream, learned, rate: upstream.pace.rate(now), now }
     }
 
     /// Whether its text has that word, in any case of letters; `word` is in small letters.
@@ -123,8 +133,14 @@ impl<'a> Row<'a> {
             "causes": causes,
             "first": format!("{first:.9}"),
             "last": format!("{last:.9}"),
+            "learned": self.learned,
             "summary": latest.summary,
         });
         printable_json(row.to_string())
     }
+}
+
+/// The learned timeout of an upstream, milliseconds; -1 if there is none.
+fn timeout(learned: Option<&UpstreamState>) -> f64 {
+    learned.and_then(|state| state.upstream_timeout.as_ref()).map_or(-1.0, |timeout| timeout.age_ms)
 }

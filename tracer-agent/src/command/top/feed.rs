@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 
 use crate::output::selection::Selection;
 use crate::output::socket::{Client, ClientError};
+use crate::output::state::UpstreamState;
 use crate::output::view::Line;
 use crate::output::{Omitted, Ready, VerdictView};
 
@@ -18,19 +19,24 @@ const QUEUE: usize = 1024;
 /// How long until an agent that has gone is asked for again.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// Between two questions for what the agent has learned.
+const LESSONS: Duration = Duration::from_secs(5);
+
 /// What comes from the agent.
 pub(super) enum Told {
     Ready(Box<Ready>),
     Verdict(Box<VerdictView>),
     Omitted(Omitted),
+    /// What the agent has learned of its upstreams.
+    Learned(Vec<UpstreamState>),
     /// There is no stream until the next `Ready`.
     Gone(String),
 }
 
-/// A task that asks and listens. Dropping it ends it.
+/// Tasks that ask and listen. Dropping it ends them.
 pub(super) struct Feed {
     pub(super) told: mpsc::Receiver<Told>,
-    task: JoinHandle<()>,
+    tasks: [JoinHandle<()>; 2],
 }
 
 /// Nobody reads any more.
@@ -40,14 +46,28 @@ impl Feed {
     /// Begins with a connection that there is already, if there is one.
     pub(super) fn start(first: Option<Client>, socket: &Path, selection: Selection) -> Self {
         let (tell, told) = mpsc::channel(QUEUE);
+        let learning = tokio::spawn(learn(socket.to_owned(), tell.clone()));
         let asking = Asking { socket: socket.to_owned(), selection, tell, newest: None };
-        Self { told, task: tokio::spawn(asking.go_on(first)) }
+        Self { told, tasks: [tokio::spawn(asking.go_on(first)), learning] }
     }
 }
 
 impl Drop for Feed {
     fn drop(&mut self) {
-        self.task.abort();
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// Asks again and again. Where there is no answer the stream says why.
+async fn learn(socket: PathBuf, tell: mpsc::Sender<Told>) {
+    loop {
+        if let Ok(client) = Client::connect(&socket).await
+            && let Ok(state) = client.state().await
+            && tell.send(Told::Learned(state.upstreams)).await.is_err()
+        {
+            return;
+        }
+        tokio::time::sleep(LESSONS).await;
     }
 }
 

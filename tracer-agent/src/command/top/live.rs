@@ -95,6 +95,7 @@ impl Live<'_> {
             }
             Told::Verdict(view) => self.app.take(*view),
             Told::Omitted(omitted) => self.app.miss(&omitted),
+            Told::Learned(upstreams) => self.app.learn(upstreams),
             Told::Gone(why) => self.app.link = Link::Gone(why),
         }
     }

@@ -48,6 +48,7 @@ async fn once(args: &TopArgs, selection: Selection, now: Timestamp) -> anyhow::R
     let client = Client::connect(&args.socket).await?;
     let mut board = Board::default();
     client.history(selection, |view| board.take(view)).await?;
+    board.learn(Client::connect(&args.socket).await?.state().await?.upstreams);
     let lines = if args.json {
         board.rows(now, Order::default(), &[]).iter().map(Row::to_json).collect()
     } else {

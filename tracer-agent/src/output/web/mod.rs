@@ -43,6 +43,7 @@ use super::http::{self, ListenError};
 use super::hub::Hub;
 use super::page;
 use super::selection::Selection;
+use super::state::Asker;
 use super::view::Ready;
 
 /// The label `sink` of what a page misses.
@@ -83,6 +84,8 @@ pub struct Web {
 pub struct Answers {
     pub hub: Hub,
     pub ready: Arc<dyn Fn() -> Ready + Send + Sync>,
+    /// What the agent has learned.
+    pub asker: Asker,
     pub select: Select,
 }
 
@@ -282,10 +285,11 @@ async fn report_of(
     let (selection, place) = shared.begin(query)?;
     let past = shared.answers.hub.past(selection.span);
     let host = (shared.answers.ready)().host;
+    let state = shared.answers.asker.state().await;
     // The other pages have to get on meanwhile.
     let made = tokio::task::spawn_blocking(move || {
         let _place = place;
-        report::report(&past, selection, host, &Zoned::now(), None).map_err(|error| error.to_string())
+        report::report(&past, selection, host, &Zoned::now(), state).map_err(|error| error.to_string())
     });
     let failed = |error: String| Refused::new(StatusCode::INTERNAL_SERVER_ERROR, error);
     let report = made.await.map_err(|error| failed(error.to_string()))?.map_err(failed)?;

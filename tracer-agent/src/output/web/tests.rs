@@ -18,7 +18,9 @@ async fn open(token_file: Option<&Path>) -> Page {
     let web = Web::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), token_file).await.unwrap();
     let hub = Hub::default();
     let ready = || Ready::new(0, &fixture::origin(), vec![], vec![]);
-    let answers = Answers { hub: hub.clone(), ready: Arc::new(ready), select: selection_of };
+    // Nobody answers: its other end is gone.
+    let (asker, _) = Asker::new();
+    let answers = Answers { hub: hub.clone(), ready: Arc::new(ready), asker, select: selection_of };
     let (address, token) = (web.address(), web.token.clone());
     drop(web.serve(answers).unwrap());
     Page { address, hub, token }

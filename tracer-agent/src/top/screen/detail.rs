@@ -7,9 +7,10 @@ use ratatui::text::Line;
 
 use super::Look;
 use crate::output::VerdictView;
+use crate::output::state::UpstreamState;
 use crate::output::text::printable;
 use crate::top::board::Key;
-use crate::top::cells::{ago, lost, rate};
+use crate::top::cells::{ago, lessons, lost, rate};
 use crate::top::upstream::Upstream;
 
 /// Text below a verdict stands so far to the right.
@@ -19,6 +20,7 @@ const INDENT: &str = "  ";
 pub(super) fn lines(
     key: &Key,
     upstream: &Upstream,
+    learned: Option<&UpstreamState>,
     zone: &TimeZone,
     now: Timestamp,
     width: u16,
@@ -42,6 +44,9 @@ pub(super) fn lines(
     page.text("", "", &figures, Style::new());
     for (by, cause, count) in upstream.endings() {
         page.text(INDENT, INDENT, &format!("{count} x {cause} by {by}"), Style::new());
+    }
+    for lesson in learned.map(lessons).unwrap_or_default() {
+        page.text(INDENT, INDENT, &lesson, look.notice());
     }
     for view in upstream.verdicts() {
         page.gap();

@@ -76,9 +76,13 @@ pub fn draw(app: &mut App, now: Timestamp, look: Look, buffer: &mut Buffer) -> O
     }
     let foot = (area.height > 2).then(|| row_below(&mut body, 1));
     let colours = look;
+    let learned = match &app.open {
+        Open::Upstream { key, .. } => app.board().learned(key).cloned(),
+        _ => None,
+    };
     match &mut app.open {
         Open::Upstream { key, shown, scroll } => {
-            let lines = detail::lines(key, shown, &app.zone, now, body.width, colours);
+            let lines = detail::lines(key, shown, learned.as_ref(), &app.zone, now, body.width, colours);
             scrolled(&lines, scroll, body, buffer);
         }
         Open::Help { scroll } => scrolled(&help::lines(), scroll, body, buffer),

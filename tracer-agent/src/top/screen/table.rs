@@ -9,7 +9,7 @@ use textwrap::core::display_width;
 use super::{Look, TALL, put, row, row_below};
 use crate::output::text::printable;
 use crate::top::app::{App, Link};
-use crate::top::cells::{cell, clipped, clipped_within, is_figure, title};
+use crate::top::cells::{cell, clipped, clipped_within, is_figure, lessons, title};
 use crate::top::row::{Column, Order, Row};
 
 /// Lines of the selected row's last verdict, with the one above it.
@@ -119,6 +119,8 @@ fn places(rows: &[Row<'_>], width: usize) -> Vec<Place> {
     };
     let elsewhere = rows.iter().any(|row| row.key.scope != "host");
     let scope = if elsewhere { widest(Column::Scope, 0, WIDEST_SCOPE) } else { 0 };
+    let anything = rows.iter().any(|row| row.learned.is_some_and(|l| !lessons(l).is_empty()));
+    let learned = if anything { widest(Column::Timeout, 0, 9) } else { 0 };
     let mut columns = vec![
         (Column::Upstream, widest(Column::Upstream, LEAST, WIDEST_UPSTREAM)),
         (Column::Scope, scope),
@@ -128,6 +130,7 @@ fn places(rows: &[Row<'_>], width: usize) -> Vec<Place> {
         (Column::By, 8),
         (Column::Cause, widest(Column::Cause, LEAST, 30)),
         (Column::Seen, 4),
+        (Column::Timeout, learned),
     ];
     columns.retain(|(_, width)| *width > 0);
     fit(&mut columns, width);
@@ -165,7 +168,7 @@ fn fit(columns: &mut Vec<(Column, usize)>, width: usize) {
     narrow(columns, Column::Upstream, 18);
     narrow(columns, Column::Scope, 6);
     narrow(columns, Column::Cause, 14);
-    for which in [Column::Scope, Column::Spark, Column::By, Column::Seen, Column::Rate] {
+    for which in [Column::Timeout, Column::Scope, Column::Spark, Column::By, Column::Seen, Column::Rate] {
         if over(columns) > 0 {
             columns.retain(|(column, _)| *column != which);
         }
@@ -194,7 +197,10 @@ fn last_verdict(app: &App, row: &Row<'_>, look: Look, area: Rect, buffer: &mut B
     let rule = "─".repeat(width.saturating_sub(display_width(&head)));
     put(buffer, super::row(&mut rest, 1), &(head + &rule), Look::title());
     let time = latest.time.to_zoned(app.zone.clone()).strftime("%H:%M:%S%.3f");
-    let line = format!("{time}  by {}  {}  {}", latest.by, latest.impact, latest.confidence);
+    let mut line = format!("{time}  by {}  {}  {}", latest.by, latest.impact, latest.confidence);
+    if let Some(lesson) = row.learned.and_then(|learned| lessons(learned).into_iter().next()) {
+        line = clipped(&format!("{line}; {lesson}"), width);
+    }
     put(buffer, super::row(&mut rest, 1), &line, look.notice());
     let sentence = printable(&latest.summary);
     let mut lines = textwrap::wrap(&sentence, width.max(1));
