@@ -47,8 +47,18 @@ const RECORD_DIFFERS: &[&str] = &[
     "fin_seen",
 ];
 /// The same of a verdict; its sentences hold times.
-const VERDICT_DIFFERS: &[&str] =
-    &["time", "local", "pid", "cookie", "age_ms", "since_request_ms", "srtt_us", "evidence", "summary"];
+const VERDICT_DIFFERS: &[&str] = &[
+    "time",
+    "local",
+    "pid",
+    "started",
+    "cookie",
+    "age_ms",
+    "since_request_ms",
+    "srtt_us",
+    "evidence",
+    "summary",
+];
 
 /// What one way gave.
 struct Told {
