@@ -24,7 +24,11 @@ fn the_idle_limit_of_an_upstream_is_known_after_three_closes() {
                 (scrape.sum("rstrace_upstream_fins_total", &fins) == f64::from(closes)).then_some(())
             })?;
         }
-        let seconds = scene.agent()?.scrape()?.sum("rstrace_upstream_idle_limit_seconds", &limit);
+        // The close is counted in the kernel, its age comes to the agent a moment later.
+        let seconds = poll("the idle limit", Duration::from_secs(10), || {
+            let scrape = scene.agent().and_then(|agent| agent.scrape()).ok()?;
+            scrape.matching("rstrace_upstream_idle_limit_seconds", &limit).next().map(|sample| sample.value)
+        })?;
         // The kernel's own times are in ticks, of 10 ms at most.
         assert!((1.97..2.3).contains(&seconds), "{seconds}");
         scene.expect_silence()

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -17,6 +18,13 @@ use serde_json::Value;
 
 /// For what a page does at once, on a machine that does other things too.
 const SOON: Duration = Duration::from_secs(10);
+
+/// An agent sees the whole host, and a page shows 200 rows: while one test floods it, the others wait.
+static FLOOD: RwLock<()> = RwLock::new(());
+
+fn without_flood() -> RwLockReadGuard<'static, ()> {
+    FLOOD.read().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A namespace, an agent with a page, and a browser that has it open.
 fn open() -> Result<(Net, Agent, String, Chromium)> {
@@ -51,6 +59,7 @@ fn no_complaints(browser: &mut Chromium) -> Result<()> {
 
 #[test]
 fn a_broken_upstream_appears_within_a_second_and_opens() -> Result<()> {
+    let _quiet = without_flood();
     let (net, _agent, _, mut browser) = open()?;
     let upstream = net.free_upstream();
     let began = Instant::now();
@@ -77,6 +86,7 @@ fn a_broken_upstream_appears_within_a_second_and_opens() -> Result<()> {
 
 #[test]
 fn filters_are_those_of_the_command_line() -> Result<()> {
+    let _quiet = without_flood();
     let (net, _agent, _, mut browser) = open()?;
     let (one, other) = (net.free_upstream(), net.free_upstream());
     dial_refused(net.gateway(), one, 2)?;
@@ -120,6 +130,7 @@ fn filters_are_those_of_the_command_line() -> Result<()> {
 
 #[test]
 fn a_pause_holds_the_table_still() -> Result<()> {
+    let _quiet = without_flood();
     let (net, _agent, _, mut browser) = open()?;
     let upstream = net.free_upstream();
     dial_refused(net.gateway(), upstream, 1)?;
@@ -142,6 +153,7 @@ const ABORTS_A_SECOND: u32 = 1000;
 
 #[test]
 fn it_stays_live_with_200_upstreams_and_1000_aborts_a_second() -> Result<()> {
+    let _alone = FLOOD.write().unwrap_or_else(PoisonError::into_inner);
     let (net, mut agent, _, mut browser) = open()?;
     // How long the page is busy at a stretch, at most.
     browser.evaluate(
@@ -189,6 +201,7 @@ fn it_stays_live_with_200_upstreams_and_1000_aborts_a_second() -> Result<()> {
 
 #[test]
 fn the_report_is_a_view_of_the_page() -> Result<()> {
+    let _quiet = without_flood();
     let (net, _agent, _, mut browser) = open()?;
     let upstream = net.free_upstream();
     dial_refused(net.gateway(), upstream, 2)?;
@@ -206,6 +219,7 @@ fn the_report_is_a_view_of_the_page() -> Result<()> {
 
 #[test]
 fn beyond_loopback_the_token_of_the_log_opens_it() -> Result<()> {
+    let _quiet = without_flood();
     let port = free_port()?.port();
     let agent = Agent::start_with(&["--web", &format!("0.0.0.0:{port}")])?;
     let log = agent.stderr();
