@@ -25,6 +25,8 @@ pub struct Outcome {
     pub status: u16,
     /// curl's exit code: 0, 18 for a response that is too short, 28 for `--max-time`.
     pub code: i32,
+    /// From the start of the transfer to its end, by curl's clock.
+    pub took: Duration,
 }
 
 impl Request {
@@ -41,7 +43,7 @@ impl Request {
             "--output",
             "/dev/null",
             "--write-out",
-            "%{http_code}\n",
+            "%{http_code} %{time_total}\n",
         ]);
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         Ok(Self { curl: Guarded::spawn(&mut command)? })
@@ -55,7 +57,10 @@ impl Request {
         let code = self.curl.wait(limit).context("curl")?.code().unwrap_or(-1);
         let mut text = String::new();
         self.curl.child().stdout.take().context("curl's stdout is piped")?.read_to_string(&mut text)?;
-        Ok(Outcome { status: text.lines().next().and_then(|line| line.parse().ok()).unwrap_or(0), code })
+        // Of several requests the first.
+        let (status, seconds) = text.lines().next().and_then(|line| line.split_once(' ')).unwrap_or_default();
+        let took = seconds.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        Ok(Outcome { status: status.parse().unwrap_or(0), code, took: took.unwrap_or_default() })
     }
 }
 

@@ -8,6 +8,7 @@ pub mod cases;
 pub mod dial;
 pub mod expected;
 pub mod go;
+pub mod late;
 mod program;
 mod report;
 mod runner;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
+use crate::board::late::ensure_alike;
 use crate::board::{Case, Stage, go};
 use crate::client::Request;
 use crate::netns::Link;
@@ -78,11 +79,13 @@ fn slow(stage: &Stage, path: &str, times: usize, arguments: &[&str]) -> Result<(
     let body = format!("@{}", body.display());
     let arguments: Vec<&str> =
         arguments.iter().map(|word| if *word == "@body" { body.as_str() } else { word }).collect();
+    let mut took = Vec::new();
     for _ in 0..times {
         let outcome = stage.request(path, &arguments)?;
         ensure!(outcome.status == 502, "{outcome:?}");
+        took.push(outcome.took);
     }
-    Ok(())
+    ensure_alike(&took, times)
 }
 
 /// The next request finds the same process.

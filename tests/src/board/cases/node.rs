@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::board::late::ensure_alike;
 use crate::board::{Case, Stage};
 use crate::netns::Link;
 use crate::nginx::GatewayOptions;
@@ -92,10 +93,13 @@ fn cluster_worker_killed(stage: &mut Stage) -> Result<()> {
 /// `server.timeout`: nothing came or went for so long.
 fn server_timeout(stage: &mut Stage, ms: u32, times: usize) -> Result<()> {
     start(stage, &format!(r#"{{"server": {{"timeout": {ms}}}}}"#))?;
+    let mut took = Vec::new();
     for _ in 0..times {
-        stage.demand("/hang", 502)?;
+        let outcome = stage.request("/hang", &[])?;
+        ensure!(outcome.status == 502, "{outcome:?}");
+        took.push(outcome.took);
     }
-    Ok(())
+    ensure_alike(&took, times)
 }
 
 /// `server.requestTimeout`: a body that comes too slowly is answered with 408.
