@@ -60,7 +60,7 @@ impl Program {
     /// # Errors
     /// When it still runs after `limit`.
     pub fn wait(&mut self, limit: Duration) -> Result<()> {
-        self.process.wait(limit).map(drop)
+        self.process.wait(limit).map(drop).with_context(|| self.said())
     }
 
     /// All that it has said until now.

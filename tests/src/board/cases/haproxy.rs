@@ -166,7 +166,8 @@ fn soft_stop(stage: &mut Stage) -> Result<()> {
     stage.signal_by_a_shell("USR1", master)?;
     let outcome = request.finish(Duration::from_secs(10))?;
     ensure!(outcome.status == 200, "{outcome:?}");
-    stage.program("haproxy")?.wait(Duration::from_secs(10))
+    // Whatever connection it still holds, it waits no longer for its client than `timeout client` says.
+    stage.program("haproxy")?.wait(Duration::from_secs(30))
 }
 
 /// The worker is told to end at once, or killed, while it holds a request.
