@@ -29,15 +29,22 @@ fn culprit(finding: &Finding) -> String {
     finding.culprit.as_ref().map_or_else(|| "the process there".into(), |c| named(&c.process))
 }
 
-/// `1.204 s`, `37 ms`, `less than 4 ms`: the kernel keeps most of these times in ticks, so none is shorter.
+/// `1.204 s`, `350 ms`, `37 ms`, `less than 4 ms`: the kernel keeps most of these times in ticks, so none is shorter. A
+/// timer of half a second or one may fire a millisecond early: nobody looks for 499 ms in a configuration.
 pub(super) fn seconds(ms: f64) -> String {
-    if ms >= 999.5 {
+    let ms = to_a_timer(ms);
+    if ms >= 1000.0 {
         format!("{:.3} s", ms / 1000.0)
     } else if ms < SHORTEST_MS {
         format!("less than {SHORTEST_MS:.0} ms")
     } else {
         format!("{ms:.0} ms")
     }
+}
+
+/// Times between a tenth of a second and one, to 5 ms.
+pub(super) fn to_a_timer(ms: f64) -> f64 {
+    if (100.0..1000.0).contains(&ms) { (ms / 5.0).round() * 5.0 } else { ms }
 }
 
 /// ` 1.204 s after the request`, or nothing where the age is not known.

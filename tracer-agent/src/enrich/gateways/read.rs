@@ -43,6 +43,8 @@ impl Read {
         let mut text = None;
         match seen {
             Ok(seen) => (configuration, text) = seen,
+            // It has ended meanwhile, which is nobody's fault.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
                 let pid = process.pid;
                 configuration.fault(format!("/proc/{pid}/root: {error}: to look there takes CAP_SYS_PTRACE"));

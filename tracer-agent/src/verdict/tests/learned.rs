@@ -303,3 +303,19 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn a_timer_that_fires_a_millisecond_early_is_named_as_it_is_configured() {
+    use crate::verdict::words::seconds;
+    for (ms, text) in [
+        (499.4, "500 ms"),
+        (501.3, "500 ms"),
+        (999.2, "1.000 s"),
+        (1204.0, "1.204 s"),
+        (37.2, "37 ms"),
+        (350.0, "350 ms"),
+        (2.0, "less than 4 ms"),
+    ] {
+        assert_eq!(seconds(ms), text);
+    }
+}

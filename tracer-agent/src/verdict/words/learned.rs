@@ -1,6 +1,6 @@
 //! The words for what was told from repetition: timeouts, idle limits, connections that ended together.
 
-use super::{after_request, owner, seconds};
+use super::{after_request, owner, seconds, to_a_timer};
 use crate::event::TcpState;
 use crate::table::{Repetition, Wait};
 use crate::verdict::finding::Finding;
@@ -18,6 +18,7 @@ fn setting(wait: Wait) -> &'static str {
 
 /// `4.00 s`, `350 ms`: as exactly as a setting can be told from an age.
 fn about(ms: f64) -> String {
+    let ms = to_a_timer(ms);
     if ms >= 1000.0 { format!("{:.2} s", ms / 1000.0) } else { format!("{ms:.0} ms") }
 }
 
