@@ -270,16 +270,9 @@ impl FromStr for ProcessFilter {
     type Err = FilterError;
 
     fn from_str(text: &str) -> Result<Self, FilterError> {
-        if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
-            return match text.parse() {
-                Ok(pid) if pid > 0 => Ok(Self::Pid(pid)),
-                _ => Err(FilterError::Process),
-            };
-        }
-        match text.len() {
-            0 => Err(FilterError::Process),
-            1..=COMM_BYTES => Ok(Self::Comm(text.to_owned())),
-            _ => Err(FilterError::LongComm(text.escape_debug().take(80).collect())),
+        match number(text) {
+            Some(pid) => pid.map(Self::Pid).ok_or(FilterError::Process),
+            None => comm(text, FilterError::Process).map(Self::Comm),
         }
     }
 }
@@ -317,16 +310,9 @@ impl FromStr for GatewayFilter {
         if text.starts_with('/') {
             return Ok(Self::Cgroup(text.trim_end_matches('/').to_owned()));
         }
-        if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
-            return match text.parse() {
-                Ok(port) if port > 0 => Ok(Self::Port(port)),
-                _ => Err(FilterError::Gateway),
-            };
-        }
-        match text.len() {
-            0 => Err(FilterError::Gateway),
-            1..=COMM_BYTES => Ok(Self::Comm(text.to_owned())),
-            _ => Err(FilterError::LongComm(text.escape_debug().take(80).collect())),
+        match number(text) {
+            Some(port) => port.map(Self::Port).ok_or(FilterError::Gateway),
+            None => comm(text, FilterError::Gateway).map(Self::Comm),
         }
     }
 }
@@ -339,6 +325,21 @@ impl fmt::Display for GatewayFilter {
             Self::Cgroup(path) => path.fmt(f),
             Self::Port(port) => port.fmt(f),
         }
+    }
+}
+
+/// A word of digits alone: the number that it says, or None within if there is no such one.
+fn number<N: FromStr + Default + PartialOrd>(text: &str) -> Option<Option<N>> {
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    digits.then(|| text.parse().ok().filter(|number| *number > N::default()))
+}
+
+/// The name of a command; `missing` is the error where there is none.
+fn comm(text: &str, missing: FilterError) -> Result<String, FilterError> {
+    match text.len() {
+        0 => Err(missing),
+        1..=COMM_BYTES => Ok(text.to_owned()),
+        _ => Err(FilterError::LongComm(text.escape_debug().take(80).collect())),
     }
 }
 

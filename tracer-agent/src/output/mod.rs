@@ -20,6 +20,7 @@ pub mod printer;
 pub mod report;
 pub mod selection;
 pub mod socket;
+pub mod sparkline;
 mod stale;
 pub mod state;
 pub mod text;

@@ -134,18 +134,7 @@ impl Class {
     /// Whether there may be a verdict: without a connection there is none.
     #[must_use]
     pub fn has_verdict(self) -> bool {
-        !matches!(
-            self,
-            Self::NoResolver
-                | Self::NameUnknownAtStart
-                | Self::NoLiveUpstreams
-                | Self::NoDescriptor
-                | Self::NoWorkerConnections
-                | Self::WorkerDied
-                | Self::NoUpstream
-                | Self::AnsweredItself
-                | Self::QueueTimedOut
-        )
+        Cause::ALL.iter().any(|cause| self.can_be(*cause))
     }
 
     /// What only the log can know, and what to do about it.
