@@ -14,6 +14,7 @@ pub mod cgroup;
 pub mod chromium;
 pub mod client;
 pub mod expect;
+pub mod explained;
 pub mod netns;
 pub mod nginx;
 pub mod pids;

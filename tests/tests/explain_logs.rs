@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use rstrace_tests::agent::{Agent, binary};
 use rstrace_tests::board::Program;
 use rstrace_tests::client::Request;
+use rstrace_tests::explained::{expect, stories};
 use rstrace_tests::netns::{Family, Link, Net, unique_port};
 use rstrace_tests::nginx::Nginx;
 use rstrace_tests::process::{Ended, poll, run_within};
@@ -137,21 +138,6 @@ fn configuration(of: &StageAddresses) -> String {
   }}
 "#
     )
-}
-
-/// Upstream, class of the message, cause of the verdict.
-fn stories(lines: &[Value]) -> Vec<(String, String, String)> {
-    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
-    let story =
-        |line: &Value| (text(&line["upstream"]), text(&line["class"]), text(&line["verdict"]["cause"]));
-    lines.iter().map(story).collect()
-}
-
-fn expect(found: &[(String, String, String)], expected: &[(&str, &str, &str)]) -> Result<()> {
-    let expected: Vec<_> =
-        expected.iter().map(|(a, b, c)| ((*a).to_owned(), (*b).to_owned(), (*c).to_owned())).collect();
-    ensure!(found == expected, "found    {found:#?}\nexpected {expected:#?}");
-    Ok(())
 }
 
 #[test]
@@ -320,105 +306,5 @@ fn each_attempt_in_the_access_log_of_nginx_gets_its_verdict() -> Result<()> {
     let frozen_line = lines.iter().find(|line| line["class"] == "gateway_timeout").context("no 504")?;
     ensure!(frozen_line["verdict"]["upstream"] == frozen, "{frozen_line}");
     ensure!(total["advice"].as_str().is_some_and(|advice| advice.contains("$upstream_addr")), "{total}");
-    Ok(())
-}
-
-/// The same servers behind HAProxy: one frontend with its usual log, one that adds the addresses.
-#[test]
-fn each_failure_in_the_log_of_haproxy_gets_its_verdict() -> Result<()> {
-    let net = Net::create(Link::Veth, Family::V4)?;
-    let mut agent = Agent::start(false)?;
-    let [serving, frozen, nobody] = std::array::from_fn(|_| net.free_upstream());
-    let mut server = Server::start(net.upstream(), serving, &[], None)?;
-    let _frozen = Server::start(net.upstream(), frozen, &["--frozen", "16"], None)?;
-    let [usual, added] = std::array::from_fn(|_| std::net::SocketAddr::new(net.gateway_ip(), unique_port()));
-    let folder = tempfile::tempdir()?;
-    let file = folder.path().join("haproxy.cfg");
-    let format = "%ci:%cp [%tr] %ft %b/%s %TR/%Tw/%Tc/%Tr/%Ta %ST %B %CC %CS %tsc %ac/%fc/%bc/%sc/%rc %sq/%bq %hr %hs \
-                  %{+Q}r %bi:%bp %si:%sp";
-    let choose = "use_backend nobody if { path /nobody }\n use_backend frozen if { path /frozen }\n \
-                  use_backend down if { path /down }\n default_backend serving";
-    std::fs::write(
-        &file,
-        format!(
-            "global\n log stdout format raw local0\n\
-             defaults\n log global\n mode http\n retries 0\n timeout connect 5s\n timeout client 20s\n timeout server 300ms\n\
-             frontend usual\n bind {usual}\n option httplog\n {choose}\n\
-             frontend added\n bind {added}\n log-format \"{format}\"\n {choose}\n\
-             backend serving\n server s {serving}\nbackend frozen\n server f {frozen}\n\
-             backend nobody\n server n {nobody}\nbackend down\n server d {nobody} disabled\n"
-        ),
-    )?;
-    let log = folder.path().join("haproxy.log");
-    let mut command = net.gateway().command("haproxy")?;
-    command.arg("-W").arg("-db").arg("-f").arg(&file);
-    let haproxy = Program::start(command, &log)?;
-    poll("HAProxy to listen", Duration::from_secs(10), || {
-        net.gateway().enter(|| std::net::TcpStream::connect(added).ok()).ok().flatten()
-    })
-    .with_context(|| haproxy.said())?;
-    for (path, status) in [("/fin", 502), ("/nobody", 503), ("/frozen", 504), ("/down", 503), ("/reset", 502)]
-    {
-        for frontend in [usual, added] {
-            let url = format!("http://{frontend}{path}");
-            let outcome = Request::start(net.gateway(), &[&url])?.finish(Duration::from_secs(10))?;
-            ensure!(outcome.status == status, "{path} ended with {outcome:?}\n{}", haproxy.said());
-        }
-    }
-    for path in ["/bad-header", "/big-header/200000", "/segv"] {
-        let url = format!("http://{added}{path}");
-        let outcome = Request::start(net.gateway(), &[&url])?.finish(Duration::from_secs(10))?;
-        ensure!(outcome.status == 502, "{path} ended with {outcome:?}");
-    }
-    server.wait()?;
-    let crashed =
-        |line: &Value| line["cause"] == "process_crashed" && line["upstream"] == serving.to_string();
-    agent.wait_for("the crash", Duration::from_secs(5), crashed)?;
-    haproxy.wait_to_say("/segv", Duration::from_secs(5))?;
-    let explain = |arguments: &[&str]| {
-        let mut command = Command::new(binary()?);
-        command
-            .args(["explain", "--haproxy-log"])
-            .arg(&log)
-            .args(arguments)
-            .arg("--socket")
-            .arg(agent.socket());
-        run_within(&mut command, Duration::from_secs(20))
-    };
-    let ended = explain(&["--json"])?;
-    let mut lines = ended
-        .stdout
-        .lines()
-        .map(serde_json::from_str)
-        .collect::<Result<Vec<Value>, _>>()
-        .context(ended.stderr)?;
-    let total = lines.pop().context("no last line")?;
-    let [serving, frozen, nobody] = [serving, frozen, nobody].map(|address| address.to_string());
-    let all = || format!("{total}\n{:#?}\n{}", stories(&lines), haproxy.said());
-    expect(
-        &stories(&lines),
-        &[
-            ("serving/s", "broken", "closed_without_response"),
-            (&serving, "broken", "closed_without_response"),
-            ("nobody/n", "connect_failed", "no_listener"),
-            (&nobody, "connect_failed", "no_listener"),
-            ("frozen/f", "timed_out", "never_accepted"),
-            (&frozen, "timed_out", "never_accepted"),
-            ("down/<NOSRV>", "no_live_upstreams", "-"),
-            ("down/<NOSRV>", "no_live_upstreams", "-"),
-            ("serving/s", "broken", "reset_without_response"),
-            (&serving, "broken", "reset_without_response"),
-            // HAProxy has read all of it, so there is no verdict: the log alone knows.
-            (&serving, "invalid_answer", "-"),
-            (&serving, "invalid_answer", "gateway_rejected_response"),
-            (&serving, "broken", "process_crashed"),
-        ],
-    )
-    .with_context(all)?;
-    ensure!(total["joined"] == 10 && total["log_alone"] == 3 && total["joined_by_time"] == 4, "{}", all());
-    for line in lines.iter().filter(|line| line["joined_by"] == "time") {
-        ensure!(line["verdict"]["owner"]["comm"] == "haproxy", "{line}");
-    }
-    ensure!(lines.iter().any(|line| line["joined_by"] == "local_port"), "{}", all());
     Ok(())
 }

@@ -84,6 +84,45 @@ pub struct ListenerProcess {
     pub exit: Option<ExitView>,
 }
 
+impl UpstreamState {
+    /// Whether anything repeats.
+    #[must_use]
+    pub fn has_limits(&self) -> bool {
+        self.upstream_timeout.is_some() || !self.gateway_timeouts.is_empty() || self.idle_limit_ms.is_some()
+    }
+
+    /// What repeats, in sentences without their subject, which is the upstream.
+    #[must_use]
+    pub fn limits(&self) -> Vec<String> {
+        let mut limits = Vec::new();
+        let times = |t: &TimeoutView| format!("{} ({} of the last {})", seconds(t.age_ms), t.times, t.of);
+        if let Some(timeout) = &self.upstream_timeout {
+            limits.push(format!("gives up requests after {}: a timeout of its own", times(timeout)));
+        }
+        for timeout in &self.gateway_timeouts {
+            let what = match timeout.waited_for {
+                WaitedFor::Connect => "connecting",
+                WaitedFor::Answer => "waiting for an answer",
+                WaitedFor::Sending => "sending a request",
+            };
+            limits.push(format!("the gateway gives up {what} after {}", times(timeout)));
+        }
+        if let Some(limit) = self.idle_limit_ms {
+            let keep = match (limit / 1000.0).floor() {
+                whole if whole >= 2.0 => format!(" (nginx: keepalive_timeout {}s)", whole - 1.0),
+                _ => String::new(),
+            };
+            let limit = seconds(limit);
+            limits.push(format!("closes idle connections after {limit}: keep them for less{keep}"));
+        }
+        limits
+    }
+}
+
+fn seconds(milliseconds: f64) -> String {
+    format!("{:.2} s", milliseconds / 1000.0)
+}
+
 impl StateView {
     /// The line, without its line feed.
     #[must_use]

@@ -4,11 +4,15 @@
 //! namespaces), so that a line needs nothing else to be understood. It can be read back: `watch` shows as text
 //! what an agent sent as JSON.
 
+mod moment;
 mod process;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, de};
 
+use moment::to_the_microsecond;
+pub use moment::wall_time;
+pub(super) use moment::{hundredths, nanoseconds};
 pub use process::{CulpritView, ExitView, OwnerView, ProcessView};
 
 use super::audit::AuditView;
@@ -22,9 +26,6 @@ use crate::verdict::{By, Cause, Confidence, How, Impact, Verdict};
 
 /// Goes up when a key changes its meaning or goes away; new keys do not count.
 pub const SCHEMA: u32 = 1;
-
-/// What a start time is rounded to: the kernel gave it in clock ticks for long, and nobody needs more.
-const HUNDREDTH_NS: i128 = 10_000_000;
 
 /// What only the host knows.
 pub trait Names {
@@ -243,26 +244,6 @@ impl VerdictView {
     }
 }
 
-impl Origin {
-    /// At the beginning of a run; `suspended_ns` is how long the host has slept since it was booted.
-    #[must_use]
-    pub fn new(host: &str, clock_offset_ns: i64, suspended_ns: u64) -> Self {
-        let boot_offset_ns = clock_offset_ns.saturating_sub_unsigned(suspended_ns);
-        Self { host: host.to_owned(), clock_offset_ns, boot_offset_ns }
-    }
-
-    /// When a process was started, to 10 ms; None if it is not known.
-    #[must_use]
-    pub fn start_of(&self, process: &Process) -> Option<Timestamp> {
-        if process.start_boottime == 0 {
-            return None;
-        }
-        let wall_ns = i128::from(process.start_boottime) + i128::from(self.boot_offset_ns);
-        let rounded = (wall_ns + HUNDREDTH_NS / 2).div_euclid(HUNDREDTH_NS) * HUNDREDTH_NS;
-        Timestamp::from_nanosecond(rounded).ok()
-    }
-}
-
 // === impl Ready, Omitted, HistoryView, Refusal ===
 
 impl Ready {
@@ -334,7 +315,16 @@ impl Refusal {
 
 // === impl Line ===
 
+/// How a verdict's line begins: its keys have an order.
+const VERDICT: &str = r#"{"schema":1,"kind":"verdict","#;
+
 impl Line {
+    /// Whether a line is a verdict's, by its beginning alone.
+    #[must_use]
+    pub fn is_verdict(line: &str) -> bool {
+        line.starts_with(VERDICT)
+    }
+
     /// Reads a line back; keys that it does not know are passed over.
     ///
     /// # Errors
@@ -343,6 +333,9 @@ impl Line {
         #[derive(Deserialize)]
         struct Head {
             kind: Kind,
+        }
+        if Self::is_verdict(line) {
+            return serde_json::from_str(line).map(Self::Verdict);
         }
         Ok(match serde_json::from_str::<Head>(line)?.kind {
             Kind::Ready => Self::Ready(serde_json::from_str(line)?),
@@ -360,50 +353,6 @@ impl Line {
 pub(super) fn json_line<T: Serialize>(value: &T) -> String {
     // Only a map with keys that are no strings, or a failing Serialize, could fail here: neither exists.
     printable_json(serde_json::to_string(value).unwrap_or_default())
-}
-
-/// Wall time of a kernel event. Every sum of the two lies within what a timestamp can say.
-#[must_use]
-pub fn wall_time(ktime_ns: u64, clock_offset_ns: i64) -> Timestamp {
-    Timestamp::from_nanosecond(i128::from(ktime_ns) + i128::from(clock_offset_ns))
-        .unwrap_or(Timestamp::UNIX_EPOCH)
-}
-
-/// So that 1204.1 does not become 1204.1000000000001.
-fn to_the_microsecond(milliseconds: f64) -> f64 {
-    (milliseconds * 1000.0).round() / 1000.0
-}
-
-/// RFC 3339 in UTC with all nine digits, so that lines sort as text.
-pub(super) mod nanoseconds {
-    use jiff::Timestamp;
-    use serde::{Deserialize as _, Deserializer, Serializer, de};
-
-    pub fn serialize<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&format_args!("{time:.9}"))
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
-    }
-}
-
-/// The same with two digits, or null.
-pub(super) mod hundredths {
-    use jiff::Timestamp;
-    use serde::{Deserialize as _, Deserializer, Serializer};
-
-    #[expect(clippy::ref_option, reason = "serde hands on what the field is")]
-    pub fn serialize<S: Serializer>(time: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
-        match time {
-            Some(time) => serializer.collect_str(&format_args!("{time:.2}")),
-            None => serializer.serialize_none(),
-        }
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
-        Option::deserialize(deserializer)
-    }
 }
 
 #[cfg(test)]

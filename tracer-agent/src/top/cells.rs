@@ -6,11 +6,9 @@ use textwrap::core::display_width;
 use super::pace::Rate;
 use super::row::{Column, Row};
 use super::upstream::Counts;
-use crate::output::state::{UpstreamState, WaitedFor};
+use crate::output::sparkline::sparkline;
+use crate::output::state::UpstreamState;
 use crate::output::text::printable;
-
-/// Bars of a sparkline from least to most; nothing at all is a space.
-const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
 /// The cell of a row in a column; `parts` is the width of the sparkline.
 #[must_use]
@@ -21,7 +19,7 @@ pub fn cell(row: &Row<'_>, column: Column, parts: usize) -> String {
         Column::Scope => printable(&row.key.scope).into_owned(),
         Column::Lost => lost(row.upstream.counts),
         Column::Rate => rate(row.rate),
-        Column::Spark => spark(&row.upstream.pace.parts(row.now, parts)),
+        Column::Spark => sparkline(&row.upstream.pace.parts(row.now, parts)),
         Column::By => latest.by.name().to_owned(),
         Column::Cause => match row.upstream.causes() {
             0 | 1 => latest.cause.name().to_owned(),
@@ -95,30 +93,7 @@ pub fn seconds(ms: f64) -> String {
 /// All that was learned of an upstream, in sentences.
 #[must_use]
 pub fn lessons(learned: &UpstreamState) -> Vec<String> {
-    let of = |times, of| format!("{times} of the last {of}");
-    let mut lessons = Vec::new();
-    if let Some(t) = &learned.upstream_timeout {
-        lessons.push(format!(
-            "closes unanswered requests after {} ({})",
-            seconds(t.age_ms),
-            of(t.times, t.of)
-        ));
-    }
-    for t in &learned.gateway_timeouts {
-        let what = match t.waited_for {
-            WaitedFor::Connect => "connecting",
-            WaitedFor::Answer => "waiting for an answer",
-            WaitedFor::Sending => "sending",
-        };
-        lessons.push(format!(
-            "the gateway gives up {what} after {} ({})",
-            seconds(t.age_ms),
-            of(t.times, t.of)
-        ));
-    }
-    if let Some(ms) = learned.idle_limit_ms {
-        lessons.push(format!("closes idle connections after {}: keep them for less", seconds(ms)));
-    }
+    let mut lessons = learned.limits();
     if learned.listener.as_ref().is_some_and(|listener| !listener.listening) {
         lessons.push("nothing listens there now".to_owned());
     }
@@ -143,18 +118,6 @@ pub fn ago(then: Timestamp, now: Timestamp) -> String {
         s @ 3_600..86_400 => format!("{}h", s / 3_600),
         s => format!("{}d", s / 86_400),
     }
-}
-
-/// Bars by the largest of the parts.
-#[must_use]
-pub fn spark(parts: &[u32]) -> String {
-    let most = parts.iter().copied().max().unwrap_or(0).max(1);
-    let bar = |n: u32| match n {
-        0 => ' ',
-        // Whatever is more than nothing has a bar.
-        n => BARS[(u64::from(n) * 8).div_ceil(u64::from(most)).clamp(1, 8) as usize - 1],
-    };
-    parts.iter().map(|n| bar(*n)).collect()
 }
 
 /// The text if it fits, else its beginning and an ellipsis.
@@ -204,7 +167,7 @@ fn beginning(text: &str, width: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::output::state::TimeoutView;
+    use crate::output::state::{TimeoutView, WaitedFor};
     use proptest::prelude::*;
 
     #[test]
@@ -245,18 +208,11 @@ mod tests {
         assert_eq!(
             lessons(&learned),
             [
-                "closes unanswered requests after 4.00s (14 of the last 15)",
-                "the gateway gives up waiting for an answer after 60.0s (14 of the last 15)",
-                "closes idle connections after 5.00s: keep them for less",
+                "gives up requests after 4.00 s (14 of the last 15): a timeout of its own",
+                "the gateway gives up waiting for an answer after 60.00 s (14 of the last 15)",
+                "closes idle connections after 5.00 s: keep them for less (nginx: keepalive_timeout 4s)",
             ]
         );
-    }
-
-    #[test]
-    fn a_sparkline_shows_the_least_and_the_most() {
-        assert_eq!(spark(&[0, 1, 50, 100]), " ▁▄█");
-        assert_eq!(spark(&[0, 0]), "  ");
-        assert_eq!(spark(&[u32::MAX, 1]), "█▁");
     }
 
     #[test]

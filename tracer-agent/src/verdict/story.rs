@@ -17,6 +17,9 @@ pub const IDLE_MS: f64 = 1000.0;
 /// Nobody gives up connecting sooner: a round trip through one machine room takes as long.
 const SHORTEST_CONNECT_NS: u64 = 10_000_000;
 
+/// How much later than half of a round trip a segment may arrive on one host.
+const DELIVERY_NS: u64 = 1_000_000;
+
 /// The evidence. Whatever is not known is None.
 #[derive(Clone, Debug)]
 pub struct Story<'a> {
@@ -113,6 +116,14 @@ impl Story<'_> {
     #[must_use]
     pub fn rst_received(&self) -> bool {
         self.end.rst_received && self.end.old_state != TcpState::CloseWait
+    }
+
+    /// What the other end sent as it ended would have been here before this one ended: the way takes half of a round
+    /// trip.
+    #[must_use]
+    pub fn too_late_for_a_segment_of(&self, other: &SocketEnd) -> bool {
+        let way_ns = u64::from(self.end.srtt_us) * 1_000 + DELIVERY_NS;
+        self.end.ktime_ns > other.ktime_ns.saturating_add(way_ns)
     }
 
     /// The process that holds this socket closed it, or shut it down.

@@ -12,8 +12,7 @@ use super::tally::Tally;
 use crate::cli::ExplainArgs;
 use crate::command::selection::selection;
 use crate::output::selection::{Filter, Selection, Span};
-use crate::output::socket::{Client, ClientError};
-use crate::output::view::Line;
+use crate::output::socket::{Client, ClientError, Told};
 use crate::output::write::LineWriter;
 use crate::proxy_log::{Entry, Failure, Format, Joiner, Lines, Memory, Outcome, Pair};
 
@@ -109,29 +108,17 @@ impl Work<'_> {
     /// Asks the agent for all that it has kept of that time. Without one, the log still speaks for itself.
     async fn ask(&mut self) -> Joiner {
         let mut verdicts = Vec::new();
-        let mut memory = Memory::default();
+        let selection = Selection { span: widened(self.selection.span), ..Selection::default() };
         let asked = async {
-            let mut client = Client::connect(&self.args.socket).await?;
-            client
-                .ask_history(Selection { span: widened(self.selection.span), ..Selection::default() })
-                .await?;
-            loop {
-                match client.next_line().await?.ok_or(ClientError::Ended)?.0 {
-                    Line::Ready(ready) => memory.groups = ready.groups,
-                    Line::Verdict(view) => verdicts.push(*view),
-                    Line::History(end) => {
-                        memory.oldest = end.oldest;
-                        return Ok(());
-                    }
-                    _ => {}
-                }
-            }
+            let client = Client::connect(&self.args.socket).await?;
+            client.history(selection, |view| verdicts.push(view)).await
         };
-        let asked: Result<(), ClientError> = asked.await;
+        let asked: Result<Told, ClientError> = asked.await;
         let comms = self.format.comms();
         match asked {
-            Ok(()) => {
-                self.tally.memory_begins = memory.oldest;
+            Ok(Told { ready, history }) => {
+                self.tally.memory_begins = history.oldest;
+                let memory = Memory { groups: ready.groups, oldest: history.oldest };
                 Joiner::new(Some(memory), verdicts, comms)
             }
             Err(error) => {

@@ -25,7 +25,7 @@ pub(super) async fn run(args: &ExplainArgs, cookie: u64) -> anyhow::Result<()> {
     let (Selection { filter, span }, now) = selection(&args.filter)?;
     let mut found = Vec::new();
     let client = Client::connect(&args.socket).await?;
-    let memory = client
+    let told = client
         .history(Selection { filter, span }, |view| {
             if view.connection.cookie == cookie {
                 found.push(view);
@@ -33,7 +33,7 @@ pub(super) async fn run(args: &ExplainArgs, cookie: u64) -> anyhow::Result<()> {
         })
         .await?;
     if found.is_empty() {
-        let memory = memory.oldest.map_or_else(String::new, |oldest| {
+        let memory = told.history.oldest.map_or_else(String::new, |oldest| {
             let oldest = oldest.to_zoned(now.time_zone().clone());
             format!(": its memory begins at {}", oldest.strftime("%Y-%m-%d %H:%M:%S"))
         });

@@ -13,8 +13,15 @@ use crate::output::state::UpstreamState;
 use crate::output::view::Line;
 use crate::output::{Omitted, Ready, VerdictView};
 
-/// Lines that the screen may be behind; further ones wait in the agent, which counts what it has to leave out.
-const QUEUE: usize = 1024;
+/// Reads that the screen may be behind; further lines wait in the agent, which counts what it has to leave out.
+const QUEUE: usize = 16;
+
+/// How long lines gather before they are read: a wake-up for each costs more than the line. Longer than one frame would
+/// be seen.
+const GATHER: Duration = Duration::from_millis(50);
+
+/// A read of so many lines was of a flood: then the next ones may not wait, or the agent would have to leave some out.
+const FLOOD: usize = 32;
 
 /// How long until an agent that has gone is asked for again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -35,7 +42,7 @@ pub(super) enum Told {
 
 /// Tasks that ask and listen. Dropping it ends them.
 pub(super) struct Feed {
-    pub(super) told: mpsc::Receiver<Told>,
+    pub(super) told: mpsc::Receiver<Vec<Told>>,
     tasks: [JoinHandle<()>; 2],
 }
 
@@ -59,11 +66,11 @@ impl Drop for Feed {
 }
 
 /// Asks again and again. Where there is no answer the stream says why.
-async fn learn(socket: PathBuf, tell: mpsc::Sender<Told>) {
+async fn learn(socket: PathBuf, tell: mpsc::Sender<Vec<Told>>) {
     loop {
         if let Ok(client) = Client::connect(&socket).await
             && let Ok(state) = client.state().await
-            && tell.send(Told::Learned(state.upstreams)).await.is_err()
+            && tell.send(vec![Told::Learned(state.upstreams)]).await.is_err()
         {
             return;
         }
@@ -74,7 +81,7 @@ async fn learn(socket: PathBuf, tell: mpsc::Sender<Told>) {
 struct Asking {
     socket: PathBuf,
     selection: Selection,
-    tell: mpsc::Sender<Told>,
+    tell: mpsc::Sender<Vec<Told>>,
     newest: Option<Timestamp>,
 }
 
@@ -85,7 +92,7 @@ impl Asking {
                 Ok(Unread) => return,
                 Err(error) => error,
             };
-            if self.tell.send(Told::Gone(error.to_string())).await.is_err() {
+            if self.tell.send(vec![Told::Gone(error.to_string())]).await.is_err() {
                 return;
             }
             tokio::time::sleep(RETRY).await;
@@ -103,21 +110,30 @@ impl Asking {
             selection.span.since = newest.checked_add(SignedDuration::from_nanos(1)).ok();
         }
         client.watch(selection, Vec::new()).await?;
-        while let Some((line, _)) = client.next_line().await? {
-            let told = match line {
-                Line::Ready(ready) => Told::Ready(Box::new(ready)),
-                Line::Verdict(view) => {
-                    self.newest = self.newest.max(Some(view.time));
-                    Told::Verdict(view)
-                }
-                Line::Omitted(omitted) => Told::Omitted(omitted),
-                // Nobody asked for these.
-                _ => continue,
-            };
+        loop {
+            let lines = client.next_lines().await?;
+            if lines.is_empty() {
+                return Err(ClientError::Ended);
+            }
+            let pause = if lines.len() < FLOOD { GATHER } else { Duration::ZERO };
+            let told = lines.into_iter().filter_map(|line| self.told(line)).collect();
             if self.tell.send(told).await.is_err() {
                 return Ok(Unread);
             }
+            tokio::time::sleep(pause).await;
         }
-        Err(ClientError::Ended)
+    }
+
+    /// None of what nobody has asked for.
+    fn told(&mut self, line: Line) -> Option<Told> {
+        Some(match line {
+            Line::Ready(ready) => Told::Ready(Box::new(ready)),
+            Line::Verdict(view) => {
+                self.newest = self.newest.max(Some(view.time));
+                Told::Verdict(view)
+            }
+            Line::Omitted(omitted) => Told::Omitted(omitted),
+            _ => return None,
+        })
     }
 }

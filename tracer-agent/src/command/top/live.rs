@@ -25,8 +25,8 @@ use crate::top::terminal::FullScreen;
 const FRAME: Duration = Duration::from_millis(250);
 /// Ages on the screen change that often.
 const AGE: Duration = Duration::from_secs(1);
-/// Lines of the stream that are taken at once.
-const BATCH: usize = 512;
+/// Reads of the stream, and keys, that are taken at once.
+const BATCH: usize = 64;
 
 /// Shows the screen until it is told to stop.
 pub(super) async fn run(socket: &Path, selection: Selection, since: Timestamp) -> anyhow::Result<()> {
@@ -50,7 +50,7 @@ pub(super) async fn run(socket: &Path, selection: Selection, since: Timestamp) -
         tokio::select! {
             n = live.feed.told.recv_many(&mut lines, BATCH) => {
                 anyhow::ensure!(n > 0, "the stream stopped unexpectedly");
-                lines.drain(..).for_each(|told| live.hear(told));
+                lines.drain(..).flatten().for_each(|told| live.hear(told));
                 changed = true;
             }
             n = keys.recv_many(&mut pressed, BATCH) => {

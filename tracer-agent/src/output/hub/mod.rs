@@ -234,6 +234,11 @@ impl Subscription {
     pub async fn recv(&mut self) -> Option<Item> {
         self.queue.recv().await
     }
+
+    /// The next line if there is one already.
+    pub fn ready(&mut self) -> Option<Item> {
+        self.queue.ready()
+    }
 }
 
 impl Drop for Subscription {

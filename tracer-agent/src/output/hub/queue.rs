@@ -125,6 +125,11 @@ impl Queue {
         }
     }
 
+    /// The next line if there is one already.
+    pub fn ready(&self) -> Option<Item> {
+        self.pop(&mut self.lock())
+    }
+
     fn has_room(&self, waiting: usize, quiet: bool) -> bool {
         let upto = |bound: usize| if quiet { bound } else { bound.div_ceil(4) * 3 };
         let total = self.total.load(Ordering::Relaxed);

@@ -9,6 +9,7 @@ mod findings;
 mod groups;
 mod phrases;
 mod processes;
+mod rows;
 mod seen;
 mod stale;
 #[cfg(test)]

@@ -8,8 +8,10 @@ use jiff::tz::TimeZone;
 
 use super::findings::impacts;
 use super::phrases::{Clock, count, length};
-use super::{Culprit, Group, Instance, Part, Program, Report, Stale, Timeline};
-use crate::output::state::{TimeoutView, UpstreamState, WaitedFor};
+use super::rows::{culprit_line, in_scope, instance_line, stale_line};
+use super::{Group, Part, Program, Report, Timeline};
+use crate::output::sparkline::sparkline;
+use crate::output::state::UpstreamState;
 use crate::output::text::printable;
 use crate::verdict::By;
 
@@ -22,7 +24,6 @@ const GROUPS: usize = 8;
 const PROGRAMS: usize = 6;
 const LISTED: usize = 10;
 const ADVICE: usize = 3;
-const PIDS: usize = 4;
 
 const RED: Style = AnsiColor::Red.on_default().bold();
 const GREEN: Style = AnsiColor::Green.on_default().bold();
@@ -98,15 +99,9 @@ impl<'a> Page<'a> {
 
     /// One mark for each interval.
     fn timeline(&mut self, timeline: &Timeline) {
-        const MARKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
         let most = timeline.losses.iter().copied().max().unwrap_or_default();
         let Some(from) = timeline.from.filter(|_| timeline.losses.len() > 2) else { return };
-        let mark = |losses: &u64| match losses {
-            0 => ' ',
-            // The fullest gets the highest mark, and one loss the lowest.
-            n => MARKS[((n * 8 - 1) / most.max(1)).min(7) as usize],
-        };
-        let marks: String = timeline.losses.iter().map(mark).collect();
+        let marks = sparkline(&timeline.losses);
         let seconds = i64::try_from(timeline.seconds).unwrap_or(i64::MAX);
         let each = length(jiff::SignedDuration::from_secs(seconds));
         self.text.push('\n');
@@ -220,12 +215,7 @@ impl<'a> Page<'a> {
         let lost = |state: &UpstreamState| {
             !self.report.groups.iter().any(|g| g.address() == state.upstream && g.scope == state.scope)
         };
-        let has_limits = |state: &&UpstreamState| {
-            state.upstream_timeout.is_some()
-                || !state.gateway_timeouts.is_empty()
-                || state.idle_limit_ms.is_some()
-        };
-        let mut told: Vec<_> = self.report.learned.iter().filter(has_limits).collect();
+        let mut told: Vec<_> = self.report.learned.iter().filter(|state| state.has_limits()).collect();
         told.sort_by_key(|state| lost(state));
         if told.is_empty() {
             return;
@@ -234,7 +224,7 @@ impl<'a> Page<'a> {
         for state in told.iter().take(LISTED) {
             let name = format!("{}{}", printable(&state.upstream), in_scope(&state.scope));
             self.line(BOLD, 2, &name);
-            for limit in limits(state) {
+            for limit in state.limits() {
                 self.line(Style::new(), 4, &limit);
             }
         }
@@ -306,108 +296,6 @@ impl<'a> Page<'a> {
         }
         self.text.push('\n');
     }
-}
-
-/// `php-fpm[4242, 4243]: OOM-killed, 3 processes, the last started 12:03:59`.
-fn culprit_line(culprit: &Culprit, clock: &Clock) -> String {
-    let mut pids: Vec<_> = culprit.pids.iter().take(PIDS).map(u32::to_string).collect();
-    if culprit.processes > pids.len() as u64 {
-        pids.push("…".to_owned());
-    }
-    let mut told = format!("{}[{}]", culprit.comm, pids.join(", "));
-    if let Some(ended) = &culprit.ended {
-        told.push_str(&format!(" {ended}"));
-        if culprit.processes > 1 {
-            told.push_str(&format!(" {} times", culprit.processes));
-        }
-    }
-    if let Some(started) = culprit.started {
-        let which = if culprit.processes > 1 { ", the last" } else { "," };
-        told.push_str(&format!("{which} started {}", clock.moment(started)));
-    }
-    told
-}
-
-/// `[4242] started 11:50:01 (13 min before), OOM-killed about 12:03:07`.
-fn instance_line(instance: &Instance, clock: &Clock) -> String {
-    let started = match instance.started {
-        Some(started) => format!("started {} ({})", clock.moment(started), clock.ago(started)),
-        None => "start not known".to_owned(),
-    };
-    let seen = clock.moment(instance.seen);
-    match &instance.ended {
-        Some(ended) => format!("[{}] {started}, {ended} about {seen}", instance.pid),
-        None => format!("[{}] {started}", instance.pid),
-    }
-}
-
-/// Since when nothing listens, who did, and whether something does again.
-fn stale_line(stale: &Stale, clock: &Clock) -> String {
-    let begin =
-        format!("{}{}: refused {}", stale.upstream, in_scope(&stale.scope), count(stale.losses, "time"));
-    let (first, last) = (clock.moment(stale.first), clock.moment(stale.last));
-    let begin =
-        if first == last { format!("{begin} at {first}") } else { format!("{begin}, {first} to {last}") };
-    let Some(listener) = &stale.listener else {
-        if let Some(before) = &stale.before {
-            return format!("{begin}; before: {}", culprit_line(before, clock));
-        }
-        return format!("{begin}; nothing of this host was ever seen to listen there");
-    };
-    let process = listener.process.as_ref().map(|process| {
-        let mut who = format!("{}[{}]", process.comm, process.pid);
-        if let Some(started) = process.started {
-            who.push_str(&format!(", started {}", clock.moment(started)));
-        }
-        if let Some(exit) = &process.exit {
-            who.push_str(&format!(", {}", super::culprits::how_ended(exit, None)));
-        }
-        who
-    });
-    match (listener.listening, listener.ceased, process) {
-        (true, _, Some(who)) => format!("{begin}; now {who} listens there"),
-        (true, _, None) => format!("{begin}; now something listens there"),
-        (false, Some(ceased), Some(who)) => {
-            format!("{begin}; nothing listens since {} (before: {who})", clock.moment(ceased))
-        }
-        (false, Some(ceased), None) => format!("{begin}; nothing listens since {}", clock.moment(ceased)),
-        (false, None, _) => format!("{begin}; nothing listens there"),
-    }
-}
-
-/// What was learned of one upstream, in sentences.
-fn limits(state: &UpstreamState) -> Vec<String> {
-    let mut limits = Vec::new();
-    let times = |t: &TimeoutView| format!("{} ({} of the last {})", seconds(t.age_ms), t.times, t.of);
-    if let Some(timeout) = &state.upstream_timeout {
-        limits.push(format!("gives up requests after {}: a timeout of its own", times(timeout)));
-    }
-    for timeout in &state.gateway_timeouts {
-        let what = match timeout.waited_for {
-            WaitedFor::Connect => "connecting",
-            WaitedFor::Answer => "waiting for an answer",
-            WaitedFor::Sending => "sending a request",
-        };
-        limits.push(format!("the gateway gives up {what} after {}", times(timeout)));
-    }
-    if let Some(limit) = state.idle_limit_ms {
-        let keep = match (limit / 1000.0).floor() {
-            whole if whole >= 2.0 => format!(" (nginx: keepalive_timeout {}s)", whole - 1.0),
-            _ => String::new(),
-        };
-        let limit = seconds(limit);
-        limits.push(format!("closes idle connections after {limit}: keep them for less{keep}"));
-    }
-    limits
-}
-
-fn seconds(milliseconds: f64) -> String {
-    format!("{:.2} s", milliseconds / 1000.0)
-}
-
-/// Which one it is, where it is not the host's own.
-fn in_scope(scope: &str) -> String {
-    if scope == "host" { String::new() } else { format!(" ({})", printable(scope)) }
 }
 
 /// What `docker ps` and `crictl ps` show of an id.

@@ -20,8 +20,6 @@ pub struct Client {
     stream: BufReader<UnixStream>,
 }
 
-/// How a verdict's line begins, so that its kind is known before it is read.
-const VERDICT: &str = r#"{"schema":1,"kind":"verdict","#;
 /// Bytes read at once: some dozen lines.
 const BUFFER: usize = 64 * 1024;
 
@@ -92,20 +90,11 @@ impl Client {
     /// # Errors
     /// If the agent has gone, or speaks another version.
     pub async fn history(
-        mut self,
+        self,
         selection: Selection,
         mut take: impl FnMut(VerdictView),
-    ) -> Result<HistoryView, ClientError> {
-        self.ask_history(selection).await?;
-        loop {
-            match self.next_line().await? {
-                Some((Line::Verdict(view), _)) => take(*view),
-                Some((Line::History(end), _)) => return Ok(end),
-                Some((Line::Ready(_) | Line::Omitted(_), _)) => {}
-                Some((_, text)) => return Err(unexpected(&text)),
-                None => return Err(ClientError::Ended),
-            }
-        }
+    ) -> Result<Told, ClientError> {
+        self.history_lines(selection, |line| serde_json::from_str(line).map(&mut take)).await
     }
 
     /// The same, with each verdict as the line that it came in.
@@ -120,7 +109,7 @@ impl Client {
         self.ask_history(selection).await?;
         let mut begin = None;
         while let Some(text) = self.next_text().await? {
-            if text.starts_with(VERDICT) {
+            if Line::is_verdict(&text) {
                 take(&text).map_err(|error| unreadable(&error))?;
                 continue;
             }
@@ -174,6 +163,21 @@ impl Client {
     pub async fn next_line(&mut self) -> Result<Option<(Line, String)>, ClientError> {
         let Some(text) = self.next_text().await? else { return Ok(None) };
         Ok(Some((understood(&text)?, text)))
+    }
+
+    /// The next line, and those behind it that have come already; none if the agent has ended the stream.
+    ///
+    /// # Errors
+    /// If the stream breaks, the agent refuses, or it speaks another version.
+    pub async fn next_lines(&mut self) -> Result<Vec<Line>, ClientError> {
+        let mut lines = Vec::new();
+        while lines.is_empty() || self.stream.buffer().contains(&b'\n') {
+            match self.next_line().await? {
+                Some((line, _)) => lines.push(line),
+                None => break,
+            }
+        }
+        Ok(lines)
     }
 
     async fn next_text(&mut self) -> Result<Option<String>, ClientError> {

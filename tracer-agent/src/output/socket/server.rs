@@ -24,6 +24,8 @@ use crate::output::view::{HistoryView, Ready, Refusal, SCHEMA};
 const READER: &str = "socket";
 /// Lines that wait for one reader.
 const QUEUE: usize = 1024;
+/// Bytes of waiting lines that are written together.
+const WRITTEN_AT_ONCE: usize = 32 * 1024;
 /// Connections at one time: readers, and those who have not said yet what they want.
 const MAX_CONNECTIONS: usize = MAX_READERS + 16;
 /// Within which a client has to say what it wants.
@@ -179,14 +181,27 @@ impl Stream {
             return send(writer, HistoryView::new(self.past.extent).to_json()).await;
         };
         while let Some(item) = live.recv().await {
-            let line = match item {
-                Item::Verdict(view) => view.to_json(),
-                Item::Omitted(omitted) => omitted.to_json(),
-            };
-            send(writer, line).await?;
+            let mut lines = line_of(&item);
+            // In a flood a write for each line would wake the reader for each.
+            while lines.len() < WRITTEN_AT_ONCE
+                && let Some(item) = live.ready()
+            {
+                lines.push_str(&line_of(&item));
+            }
+            writer.write_all(lines.as_bytes()).await?;
         }
         Ok(())
     }
+}
+
+/// With its line feed.
+fn line_of(item: &Item) -> String {
+    let mut line = match item {
+        Item::Verdict(view) => view.to_json(),
+        Item::Omitted(omitted) => omitted.to_json(),
+    };
+    line.push('\n');
+    line
 }
 
 async fn refuse(reader: BufReader<OwnedReadHalf>, mut writer: OwnedWriteHalf, why: String) {

@@ -106,7 +106,7 @@ async fn whoever_comes_later_gets_what_was() {
         let mut views = Vec::new();
         let client = Client::connect(&agent.path).await.unwrap();
         let end = client.history(Selection { span, ..Selection::default() }, |view| views.push(view)).await;
-        (views, end.unwrap())
+        (views, end.unwrap().history)
     };
     let (views, end) = kept(Span::default()).await;
     assert_eq!(views, [fixture::view(&fixture::oom_killed()), fixture::view(&fixture::oom_killed())]);

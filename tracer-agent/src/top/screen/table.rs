@@ -7,6 +7,7 @@ use ratatui::style::Style;
 use textwrap::core::display_width;
 
 use super::{Look, TALL, put, row, row_below};
+use crate::output::state::UpstreamState;
 use crate::output::text::printable;
 use crate::top::app::{App, Link};
 use crate::top::cells::{cell, clipped, clipped_within, is_figure, lessons, title};
@@ -119,7 +120,7 @@ fn places(rows: &[Row<'_>], width: usize) -> Vec<Place> {
     };
     let elsewhere = rows.iter().any(|row| row.key.scope != "host");
     let scope = if elsewhere { widest(Column::Scope, 0, WIDEST_SCOPE) } else { 0 };
-    let anything = rows.iter().any(|row| row.learned.is_some_and(|l| !lessons(l).is_empty()));
+    let anything = rows.iter().any(|row| row.learned.is_some_and(UpstreamState::has_limits));
     let learned = if anything { widest(Column::Timeout, 0, 9) } else { 0 };
     let mut columns = vec![
         (Column::Upstream, widest(Column::Upstream, LEAST, WIDEST_UPSTREAM)),

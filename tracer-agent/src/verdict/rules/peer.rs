@@ -47,9 +47,13 @@ pub fn keepalive_race(story: &Story<'_>) -> Option<Finding> {
     })
 }
 
-/// An operator destroyed the accepted end (`ss -K`), whose kernel then sent the RST.
+/// An operator destroyed the accepted end (`ss -K`), whose kernel then sent the RST. Where that RST was lost on the way
+/// and a later segment was answered as a stranger's, that answer ended this side.
 pub fn destroyed(story: &Story<'_>) -> Option<Finding> {
     let other = story.other.filter(|other| other.sk_err == ECONNABORTED)?;
+    if story.end.stranger && story.too_late_for_a_segment_of(other) {
+        return None;
+    }
     let impact = match () {
         () if !story.rst_received() => return None,
         () if story.end.pending => Impact::RequestLost,

@@ -225,3 +225,14 @@ fn an_accepted_end_that_an_operator_destroyed_is_his_doing() {
     check(&verdict, By::Operator, Cause::SocketDestroyed, Impact::RequestLost, Confidence::Proven);
     assert_eq!(verdict.culprit.map(|c| c.process.comm), Some("ss".into()));
 }
+
+/// The end that was destroyed is told of only if somebody asks for what harmed nobody: the verdict may not hang on it.
+#[test]
+fn a_destroyed_end_whose_reset_was_lost_has_forgotten_the_connection() {
+    let destroyed = SocketEnd { new_state: TcpState::Close, sk_err: 103, ..accepted(process(77, "ss")) };
+    let later = |ns| SocketEnd { ktime_ns: destroyed.ktime_ns + ns, stranger: true, ..reset_leg() };
+    let lost = one(&[destroyed.clone(), later(20_000_000)]);
+    check(&lost, By::Upstream, Cause::ConnectionForgotten, Impact::RequestLost, Confidence::Proven);
+    assert_eq!(one(&[later(20_000_000)]).cause, Cause::ConnectionForgotten);
+    assert_eq!(one(&[destroyed.clone(), later(500_000)]).cause, Cause::SocketDestroyed);
+}
