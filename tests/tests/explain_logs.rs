@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use rstrace_tests::agent::{Agent, binary};
-use rstrace_tests::board::Program;
 use rstrace_tests::client::Request;
 use rstrace_tests::explained::{expect, stories};
 use rstrace_tests::netns::{Family, Link, Net, unique_port};
