@@ -227,8 +227,7 @@ fn a_namespace_that_comes_later_is_compared_from_then_on() -> Result<()> {
         wait_for(&socket, net.gateway().inode(), "7 RSTs", |audited| audited.kernel("OutRsts") == 7)?;
     ensure!(audited.all_gaps().is_empty(), "{audited:?}");
     let scrape = agent.scrape()?;
-    let total =
-        |source| scrape.sum("rstrace_kernel_counter_total", &[("counter", "OutRsts"), ("source", source)]);
+    let total = |source| scrape.sum("rstrace_netstat_total", &[("counter", "OutRsts"), ("source", source)]);
     ensure!(total("kernel") >= 7.0 && total("seen") >= 7.0, "{} and {}", total("kernel"), total("seen"));
     Ok(())
 }

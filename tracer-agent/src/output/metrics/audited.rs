@@ -21,9 +21,9 @@ const SURPLUS: &str = "surplus";
 pub fn add(families: &mut Families, snapshot: &KernelSnapshot, scope: impl Fn(u32) -> String) {
     let audit = &snapshot.audit;
     for line in &audit.totals {
-        families.add(Name::KernelCounter, &[line.counter.name(), "kernel"], number(line.kernel));
+        families.add(Name::Netstat, &[line.counter.name(), "kernel"], number(line.kernel));
         if let Some(seen) = line.seen {
-            families.add(Name::KernelCounter, &[line.counter.name(), "seen"], number(seen));
+            families.add(Name::Netstat, &[line.counter.name(), "seen"], number(seen));
         }
     }
     let mut gaps: BTreeMap<(Counter, String, &str), i64> = BTreeMap::new();
@@ -40,7 +40,7 @@ pub fn add(families: &mut Families, snapshot: &KernelSnapshot, scope: impl Fn(u3
         }
     }
     for ((counter, scope, why), count) in gaps {
-        families.add(Name::KernelCounterGap, &[counter.name(), &scope, why], count as f64);
+        families.add(Name::NetstatGap, &[counter.name(), &scope, why], count as f64);
     }
     let overflow = snapshot.tally.get(tally::NAMESPACE_OVERFLOW as usize).copied().unwrap_or_default();
     let compared = audit.namespaces.iter().filter(|namespace| !namespace.has_ended).count();
@@ -86,7 +86,7 @@ mod tests {
             vec![line(Counter::OutRsts, 9, Some(8), &[]), line(Counter::ListenOverflows, 3, None, &[])];
         let report = Report { totals, ..Report::default() };
         assert_eq!(
-            samples(report, vec![], Name::KernelCounter),
+            samples(report, vec![], Name::Netstat),
             [
                 r#"counter="ListenOverflows",source="kernel"} 3"#,
                 r#"counter="OutRsts",source="kernel"} 9"#,
@@ -112,7 +112,7 @@ mod tests {
         ];
         let report = Report { namespaces, ..Report::default() };
         assert_eq!(
-            samples(report, vec![], Name::KernelCounterGap),
+            samples(report, vec![], Name::NetstatGap),
             [
                 r#"counter="EstabResets",scope="pod-a",why="none"} 0"#,
                 r#"counter="EstabResets",scope="pod-a",why="surplus"} -2"#,

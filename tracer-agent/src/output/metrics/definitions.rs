@@ -82,9 +82,9 @@ definitions! {
         "Events that never became known to the agent, by where they were lost.";
     EventsDropped = Counter "rstrace_events_dropped_total" ["sink"]
         "Verdicts that a reader was too slow for, or that the journal had no room for.";
-    KernelCounter = Counter "rstrace_kernel_counter_total" ["counter", "source"]
+    Netstat = Counter "rstrace_netstat_total" ["counter", "source"]
         "TCP events as the kernel counted them and as rstrace saw them, since rstrace met their network namespaces.";
-    KernelCounterGap = Gauge "rstrace_kernel_counter_gap" ["counter", "scope", "why"]
+    NetstatGap = Gauge "rstrace_netstat_gap" ["counter", "scope", "why"]
         "Events that the kernel counted and rstrace did not see, by what explains that.";
     TableEntries = Gauge "rstrace_table_entries" ["table"]
         "Entries in a table.";
