@@ -19,6 +19,8 @@ pub mod netns;
 pub mod nginx;
 pub mod pids;
 pub mod process;
+pub mod prometheus;
+pub mod receivers;
 pub mod scenario;
 pub mod scene;
 pub mod scrape;

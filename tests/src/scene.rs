@@ -206,6 +206,11 @@ impl Scene {
         self.upstream.to_string()
     }
 
+    /// Where nobody listens, which the gateway's `/fence` dials.
+    pub fn fence(&self) -> SocketAddr {
+        self.fence
+    }
+
     /// Notes who killed the server, for `killed_by`.
     pub fn note_killer(&mut self, pid: u32) {
         self.killer = Some(pid);
