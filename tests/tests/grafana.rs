@@ -5,7 +5,7 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use rstrace_tests::client::Request;
 use rstrace_tests::netns::{Family, Link};
 use rstrace_tests::nginx::GatewayOptions;
@@ -40,13 +40,18 @@ fn variable<'a>(dashboard: &'a Value, name: &str) -> Result<&'a Value> {
     variables.iter().find(|it| it["name"] == name).with_context(|| format!("there is no variable {name}"))
 }
 
-fn expressions(dashboard: &Value) -> Result<Vec<(&str, &str)>> {
+/// Title and target, of all panels.
+fn targets(dashboard: &Value) -> Result<Vec<(&str, &Value)>> {
     let mut all = Vec::new();
     for panel in panels(dashboard)? {
         let targets = list(&panel["targets"], "targets")?;
-        all.extend(targets.iter().map(|target| (text(panel, "title"), text(target, "expr"))));
+        all.extend(targets.iter().map(|target| (text(panel, "title"), target)));
     }
     Ok(all)
+}
+
+fn expressions(dashboard: &Value) -> Result<Vec<(&str, &str)>> {
+    Ok(targets(dashboard)?.into_iter().map(|(title, target)| (title, text(target, "expr"))).collect())
 }
 
 #[test]
@@ -210,12 +215,17 @@ fn each_expression_has_data_in_a_real_prometheus() -> Result<()> {
         make_data(scene)?;
         let instance = scene.agent()?.listen().to_string();
         let mut asked = 0;
-        for (title, expression) in expressions(&dashboard)? {
-            let filled = filled(expression, &instance);
-            if filled.contains('$') {
-                bail!("{title}: {filled} has an unknown variable");
+        for (title, target) in targets(&dashboard)? {
+            let filled = filled(text(target, "expr"), &instance);
+            ensure!(!filled.contains('$'), "{title}: {filled} has an unknown variable");
+            let samples =
+                prometheus.wait_for(&filled, limit).with_context(|| format!("{title:?} is empty"))?;
+            for label in
+                text(target, "legendFormat").split("{{").skip(1).filter_map(|it| it.split("}}").next())
+            {
+                let named = samples.iter().any(|sample| sample["metric"][label].is_string());
+                ensure!(named, "{title}: the legend's {label} is no label of {filled}");
             }
-            prometheus.wait_for(&filled, limit).with_context(|| format!("{title:?} is empty"))?;
             asked += 1;
         }
         for name in ["job", "instance", "upstream"] {
