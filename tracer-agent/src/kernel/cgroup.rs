@@ -30,7 +30,15 @@ impl Cgroups {
             return Some(path.clone());
         }
         let living = fs::read_to_string(format!("/proc/{}/cgroup", process.tgid)).ok();
-        let path = living.as_deref().and_then(parse).or_else(|| self.by_id(process.cgroup_id))?;
+        let path = match living.as_deref().and_then(parse) {
+            // In a container's own view of the cgroups, others' paths begin at its own. The number leads to the whole
+            // path where /sys/fs/cgroup is the host's; on a host with cgroup v1 it says nothing.
+            Some(relative) if relative.starts_with("/..") => {
+                self.by_id(process.cgroup_id).filter(|path| path != "/").unwrap_or(relative)
+            }
+            Some(path) => path,
+            None => self.by_id(process.cgroup_id)?,
+        };
         remember(&mut self.processes, key, path.clone());
         Some(path)
     }
@@ -43,7 +51,7 @@ impl Cgroups {
             return known.clone();
         }
         let found =
-            ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].iter().find_map(|root| search(Path::new(root), id));
+            ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"].iter().find_map(|root| search(Path::new(root), id));
         remember(&mut self.paths, id, found.clone());
         found
     }
