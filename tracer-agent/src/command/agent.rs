@@ -14,6 +14,7 @@ use crate::output::history::History;
 use crate::output::journal::{Journal, Opened, Opening, Written};
 use crate::output::printer::{Feed, Format, Limits, Printer};
 use crate::output::socket::Server;
+use crate::output::systemd::Manager;
 use crate::output::web::{Answers, Web};
 use crate::output::{http, metrics};
 
@@ -47,8 +48,11 @@ pub(super) async fn run(args: &AgentArgs, global: &Global) -> anyhow::Result<()>
     let live = live(args, &agent)?;
     let page = served_page(page, &agent)?;
     let socket = server.serve(agent.hub(), ready.clone(), agent.audit(), agent.asker());
-    let web = http::serve(listener, metrics, health).context("cannot start the HTTP server")?;
-    tracing::info!("serving /metrics on {}, verdicts on {}", args.listen, args.socket.display());
+    let web = http::serve(listener, metrics, Arc::clone(&health)).context("cannot start the HTTP server")?;
+    let serving = format!("serving /metrics on {}, verdicts on {}", args.listen, args.socket.display());
+    tracing::info!("{serving}");
+    let manager =
+        Manager::tell(health, serving).context("cannot start the thread that speaks with systemd")?;
     let done = tokio::select! {
         done = agent.run() => done.context("the agent stopped"),
         done = web => done.context("the HTTP server stopped"),
@@ -57,6 +61,9 @@ pub(super) async fn run(args: &AgentArgs, global: &Global) -> anyhow::Result<()>
         done = live => done,
         done = told_to_stop() => done.context("cannot wait for signals"),
     };
+    if let Some(manager) = manager {
+        manager.stopping().await;
+    }
     if let Some(written) = written {
         // The agent has gone; a disk that takes nothing holds nobody up.
         let _ = tokio::time::timeout(LAST_LINES, written.finish()).await;

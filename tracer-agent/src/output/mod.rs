@@ -23,6 +23,7 @@ pub mod socket;
 pub mod sparkline;
 mod stale;
 pub mod state;
+pub mod systemd;
 pub mod text;
 pub mod view;
 pub mod web;
