@@ -39,7 +39,11 @@ pub fn rstrace_with(capabilities: &[u32]) -> Result<Command> {
     Ok(command)
 }
 
-fn bound_by(kept: u64) -> io::Result<()> {
+/// Takes all others out of the bounding set. It allocates nothing, so that it may be called between fork and exec.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn bound_by(kept: u64) -> io::Result<()> {
     for number in (0..u64::BITS).filter(|number| kept & 1 << number == 0) {
         // SAFETY: PR_CAPBSET_DROP takes a number and no pointer.
         if unsafe { libc::prctl(libc::PR_CAPBSET_DROP, number, 0, 0, 0) } == 0 {

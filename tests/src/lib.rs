@@ -13,8 +13,10 @@ pub mod capabilities;
 pub mod cgroup;
 pub mod chromium;
 pub mod client;
+pub mod container;
 pub mod expect;
 pub mod explained;
+pub mod manifests;
 pub mod netns;
 pub mod nginx;
 pub mod pids;
@@ -24,9 +26,11 @@ pub mod receivers;
 pub mod scenario;
 pub mod scene;
 pub mod scrape;
+pub mod seccomp;
 pub mod server;
 pub mod story;
 pub mod terminal;
+pub mod unit;
 
 /// Tests of one story each, over every way in which the gateway reaches its upstream:
 /// `over_every_path!(Host: process_crashed)` makes `process_crashed::veth_ipv4` and three siblings.
