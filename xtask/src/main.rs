@@ -6,6 +6,7 @@
 
 mod bench;
 mod fuzz;
+mod image;
 mod layout;
 mod lint;
 mod markers;
@@ -57,6 +58,7 @@ enum Verb {
     },
     /// Check formatting and lints, the kernel programs' included
     Lint,
+    Image(image::ImageArgs),
     Fuzz(fuzz::FuzzArgs),
     Scenarios(scenarios::ScenarioArgs),
     Bench(bench::BenchArgs),
@@ -71,6 +73,7 @@ fn main() -> ExitCode {
         Verb::Run { arguments } => run::run(&arguments),
         Verb::Test { filter } => test::run(filter.as_deref()).map(conclude),
         Verb::Lint => lint::run().map(conclude),
+        Verb::Image(arguments) => image::run(&arguments),
         Verb::Fuzz(arguments) => fuzz::run(&arguments),
         Verb::Scenarios(arguments) => scenarios::run(&arguments),
         Verb::Bench(arguments) => bench::run(&arguments),

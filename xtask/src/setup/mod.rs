@@ -5,6 +5,7 @@
 
 mod debian;
 mod linker;
+mod python;
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -38,6 +39,8 @@ pub fn run(test: bool) -> Result<()> {
     if test {
         for_lint()?;
         ensure_packages(&listed(&TEST_PACKAGES))?;
+        ensure_kubectl()?;
+        python::ensure()?;
         qemu::ensure()?;
     }
     Ok(())
@@ -147,6 +150,14 @@ fn ensure_packages(packages: &[String]) -> Result<()> {
     Ok(())
 }
 
+/// Debian's own package is taken only where there is no kubectl: it is often too old, and in the way of another.
+fn ensure_kubectl() -> Result<()> {
+    if layout::find_program("kubectl").is_some() {
+        return Ok(());
+    }
+    ensure_packages(&["kubernetes-client".to_owned()])
+}
+
 /// The program by which a system without Debian's packages is judged; a library has none.
 fn program_of(package: &str) -> Option<&str> {
     Some(match package {
@@ -158,7 +169,10 @@ fn program_of(package: &str) -> Option<&str> {
         "procps" => "ps",
         "xz-utils" => "xz",
         "dpkg" => "dpkg-deb",
-        "ca-certificates" | "libc6-dev" => return None,
+        "kubernetes-client" => "kubectl",
+        "seccomp" => "scmp_sys_resolver",
+        "systemd" => "systemd-analyze",
+        "ca-certificates" | "libc6-dev" | "python3-venv" => return None,
         package => package,
     })
 }

@@ -19,7 +19,7 @@ use anyhow::{Context as _, Result};
 
 use crate::outcome::Outcome;
 use crate::vm::Kernel;
-use crate::{fuzz, layout, lint, privilege, run, scenarios as scoreboard, setup};
+use crate::{fuzz, image, layout, lint, privilege, run, scenarios as scoreboard, setup};
 use stage::{Report, Stage};
 
 const DEADLINE: Duration = Duration::from_secs(20 * 60);
@@ -30,6 +30,9 @@ const MACHINES: usize = 2;
 const UNIT_PACKAGES: [&str; 4] = ["tracer-ebpf", "tracer-agent", "xtask", "rstrace-fuzz"];
 const SCENARIOS: &str = "scenarios";
 const SCOREBOARD: &str = "scoreboard";
+/// What the names of tests begin with that run the static program.
+const OF_THE_IMAGE: &str = "image_";
+const STATIC_BUILD: &str = "build (static, for the image)";
 
 /// Runs everything, or the tests whose names contain `filter`.
 ///
@@ -52,11 +55,13 @@ pub fn run(filter: Option<&str>) -> Result<Outcome> {
 fn everything() -> Result<Vec<Report>> {
     let xtask = env::current_exe().context("cannot find this program")?;
     let kernel_clippy = lint::kernel_clippy()?;
+    let static_build = image::build_command()?;
     let mut reports = thread::scope(|scope| {
         let machines = scope.spawn(|| virtual_machines(&xtask));
         let mut reports = vec![
             Stage::check("fmt", lint::format()).run(),
             Stage::check("build", run::build_command()).run(),
+            Stage::check(STATIC_BUILD, static_build).run(),
             Stage::check("clippy", lint::clippy()).run(),
             Stage::check("clippy (kernel programs)", kernel_clippy).run(),
             Stage::tests("unit tests", unit_tests(None)).run(),
@@ -90,9 +95,14 @@ fn matching(filter: &str) -> Result<Vec<Report>> {
     let mut list = layout::cargo();
     list.args(["test", "--quiet", "--package", "rstrace-tests", "--", "--list", filter]);
     let listed = list.output().context("cannot run cargo")?;
+    let names = String::from_utf8_lossy(&listed.stdout);
     // Where they do not even compile, running them says why.
-    if listed.status.success() && libtest::listed(&String::from_utf8_lossy(&listed.stdout)) == 0 {
+    if listed.status.success() && libtest::listed(&names) == 0 {
         return Ok(reports);
+    }
+    // Some minutes the first time, so only for those that run it.
+    if names.contains(OF_THE_IMAGE) {
+        reports.push(Stage::check(STATIC_BUILD, image::build_command()?).run());
     }
     let build = Stage::check("build", run::build_command()).run();
     if build.outcome.is_success() {
