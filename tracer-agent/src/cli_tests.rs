@@ -128,10 +128,11 @@ fn help_lists_only_what_people_type() {
 #[test]
 fn every_command_in_the_documents_can_be_typed() {
     let documents = [
-        ("README.md", include_str!("../../README.md")),
-        ("docs/runbook.md", include_str!("../../docs/runbook.md")),
+        ("README.md", include_str!("../../README.md"), 5),
+        ("docs/runbook.md", include_str!("../../docs/runbook.md"), 5),
+        ("docs/deploy.md", include_str!("../../docs/deploy.md"), 3),
     ];
-    for (name, text) in documents {
+    for (name, text, least) in documents {
         let blocks = text.split("```sh\n").skip(1).filter_map(|block| block.split("```").next());
         let commands = blocks.flat_map(str::lines).filter(|line| line.starts_with("rstrace "));
         let mut typed = 0;
@@ -143,6 +144,6 @@ fn every_command_in_the_documents_can_be_typed() {
             assert!(parsed.is_ok(), "{name}: {command}: {}", parsed.unwrap_err());
             typed += 1;
         }
-        assert!(typed >= 5, "{name}: {typed} commands found");
+        assert!(typed >= least, "{name}: {typed} commands found");
     }
 }
