@@ -1,8 +1,8 @@
 //! Finds the verdict of each failure that a proxy logged.
 //!
 //! A verdict fits a failure if it is of the same upstream, if its cause can be logged like that, and if it lies
-//! within the failure's window or near it; each is used once. Where the log does not say the upstream, only the
-//! time is left, and the process that owned the connection has to be the proxy.
+//! within the failure's window or near it; each is used once. Where the log does not say the upstream's address, its name
+//! and the time are left, and the process that owned the connection has to be the proxy.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -69,6 +69,8 @@ pub enum JoinedBy {
     Upstream,
     /// Upstream or not, the gateway's own port is that of the connection.
     LocalPort,
+    /// The proxy's configuration calls the upstream what the log calls it.
+    Name,
     /// Nothing else.
     Time,
 }
@@ -159,7 +161,7 @@ impl Joiner {
         }
         let by_time = failure.target().is_none();
         let near = if by_time { near.min(NEAR_BY_TIME) } else { near };
-        let fitting: Vec<(bool, bool, SignedDuration, usize)> = self
+        let fitting: Vec<(bool, Likeness, bool, SignedDuration, usize)> = self
             .around(failure, near)
             .filter(|index| !self.used[*index])
             .filter_map(|index| {
@@ -171,18 +173,21 @@ impl Joiner {
                 let perhaps = view.alternatives.iter().any(|cause| failure.class.can_be(*cause));
                 let port = failure.local.zip(port(view)).map(|(local, port)| local.port() == port);
                 let fits = (cause || perhaps) && port != Some(false);
-                fits.then(|| (port.is_none(), !cause, failure.window.distance(view.time), index))
+                let distance = failure.window.distance(view.time);
+                fits.then(|| (port.is_none(), likeness(failure, view), !cause, distance, index))
             })
             .collect();
         // Equals are taken in the order of time, as the log has them.
-        let (other_port, _, _, verdict) = *fitting.iter().min()?;
+        let (other_port, likeness, _, _, verdict) = *fitting.iter().min()?;
         let best = &self.verdicts[verdict];
         let differs = |view: &VerdictView| (view.cause, &view.upstream) != (best.cause, &best.upstream);
-        let others = fitting.iter().filter(|(_, _, _, other)| differs(&self.verdicts[*other])).count();
-        let by = match (other_port, by_time) {
-            (false, _) => JoinedBy::LocalPort,
-            (true, false) => JoinedBy::Upstream,
-            (true, true) => JoinedBy::Time,
+        let alike = fitting.iter().filter(|(_, other, ..)| *other == likeness);
+        let others = alike.filter(|(.., other)| differs(&self.verdicts[*other])).count();
+        let by = match (other_port, by_time, likeness) {
+            (false, ..) => JoinedBy::LocalPort,
+            (true, false, _) => JoinedBy::Upstream,
+            (true, true, Likeness::SameName) => JoinedBy::Name,
+            (true, true, _) => JoinedBy::Time,
         };
         self.used[verdict] = true;
         Some(Match { verdict, by, others: if other_port { others } else { 0 } })
@@ -237,6 +242,23 @@ impl Joiner {
         } else {
             NotJoined::NothingFits
         }
+    }
+}
+
+/// How well a verdict's upstream fits what a log calls it, the best first. Another name is no proof: one address may have
+/// several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Likeness {
+    SameName,
+    NotNamed,
+    OtherName,
+}
+
+fn likeness(failure: &Failure, view: &VerdictView) -> Likeness {
+    match (&failure.upstream, &view.upstream_name) {
+        (Some(Upstream::Named(logged)), Some(name)) if logged == name => Likeness::SameName,
+        (Some(Upstream::Named(_)), Some(_)) => Likeness::OtherName,
+        _ => Likeness::NotNamed,
     }
 }
 
@@ -297,6 +319,7 @@ impl JoinedBy {
         match self {
             Self::Upstream => "upstream",
             Self::LocalPort => "local_port",
+            Self::Name => "name",
             Self::Time => "time",
         }
     }

@@ -179,3 +179,20 @@ fn failures_are_given_out_as_the_log_goes_on() {
     }
     assert_eq!(joiner.finish().len(), MOST_WAITING);
 }
+
+#[test]
+fn a_name_of_the_configuration_decides_where_the_log_has_no_address() {
+    let named = |seconds, upstream, name: &str| {
+        let owner = fixture::view(&fixture::oom_killed()).owner;
+        let upstream_name = Some(name.to_owned());
+        VerdictView { upstream_name, owner, ..verdict(seconds, upstream, Cause::NoListener) }
+    };
+    let verdicts = vec![named("07.1", A, "api/a"), named("07.2", B, "api/b")];
+    let mut joiner = Joiner::new(Some(memory()), verdicts, COMMS);
+    for name in ["api/b", "api/a"] {
+        joiner.take(failure("07", name, Class::Refused));
+    }
+    let outcomes: Vec<_> = joiner.finish().into_iter().map(|pair| pair.outcome).collect();
+    let joined = |verdict| Outcome::Joined { verdict, by: JoinedBy::Name, others: 0 };
+    assert_eq!(outcomes, [joined(1), joined(0)]);
+}
