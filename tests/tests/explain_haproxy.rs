@@ -17,11 +17,11 @@ use serde_json::Value;
 #[test]
 fn each_failure_in_the_log_of_haproxy_gets_its_verdict() -> Result<()> {
     let net = Net::create(Link::Veth, Family::V4)?;
-    let mut agent = Agent::start(false)?;
     let [serving, frozen, nobody] = std::array::from_fn(|_| net.free_upstream());
     let mut server = Server::start(net.upstream(), serving, &[], None)?;
     let _frozen = Server::start(net.upstream(), frozen, &["--frozen", "16"], None)?;
-    let [usual, added] = std::array::from_fn(|_| std::net::SocketAddr::new(net.gateway_ip(), unique_port()));
+    let [usual, added, unlogged] =
+        std::array::from_fn(|_| std::net::SocketAddr::new(net.gateway_ip(), unique_port()));
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("haproxy.cfg");
     let format = "%ci:%cp [%tr] %ft %b/%s %TR/%Tw/%Tc/%Tr/%Ta %ST %B %CC %CS %tsc %ac/%fc/%bc/%sc/%rc %sq/%bq %hr %hs \
@@ -35,6 +35,7 @@ fn each_failure_in_the_log_of_haproxy_gets_its_verdict() -> Result<()> {
              defaults\n log global\n mode http\n retries 0\n timeout connect 5s\n timeout client 20s\n timeout server 300ms\n\
              frontend usual\n bind {usual}\n option httplog\n {choose}\n\
              frontend added\n bind {added}\n log-format \"{format}\"\n {choose}\n\
+             frontend unlogged\n bind {unlogged}\n no log\n default_backend nobody\n\
              backend serving\n server s {serving}\nbackend frozen\n server f {frozen}\n\
              backend nobody\n server n {nobody}\nbackend down\n server d {nobody} disabled\n"
         ),
@@ -47,6 +48,18 @@ fn each_failure_in_the_log_of_haproxy_gets_its_verdict() -> Result<()> {
         net.gateway().enter(|| std::net::TcpStream::connect(added).ok()).ok().flatten()
     })
     .with_context(|| haproxy.said())?;
+    let mut agent = Agent::start(false)?;
+    // Until the agent has read the configuration, upstreams have no names.
+    poll("a verdict with a name", Duration::from_secs(20), || {
+        agent.forget();
+        Request::start(net.gateway(), &[&format!("http://{unlogged}/")])
+            .ok()?
+            .finish(Duration::from_secs(5))
+            .ok()?;
+        let refused = |line: &Value| line["upstream"] == nobody.to_string();
+        let line = agent.wait_for("a refusal", Duration::from_secs(5), refused).ok()?;
+        line.json["upstream_name"].as_str()?.contains("nobody/n").then_some(())
+    })?;
     for (path, status) in [("/fin", 502), ("/nobody", 503), ("/frozen", 504), ("/down", 503), ("/reset", 502)]
     {
         for frontend in [usual, added] {
@@ -106,10 +119,8 @@ fn each_failure_in_the_log_of_haproxy_gets_its_verdict() -> Result<()> {
     )
     .with_context(all)?;
     ensure!(total["joined"] == 10 && total["log_alone"] == 3, "{}", all());
-    // By its name, or before HAProxy's configuration was read by the time alone.
-    let nameless: Vec<_> =
-        lines.iter().filter(|line| line["joined_by"] == "time" || line["joined_by"] == "name").collect();
-    ensure!(nameless.len() == 4 && nameless.iter().any(|line| line["joined_by"] == "name"), "{}", all());
+    let nameless: Vec<_> = lines.iter().filter(|line| line["joined_by"] == "name").collect();
+    ensure!(nameless.len() == 4, "{}", all());
     for line in nameless {
         ensure!(line["verdict"]["owner"]["comm"] == "haproxy", "{line}");
     }

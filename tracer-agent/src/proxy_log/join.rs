@@ -256,7 +256,9 @@ enum Likeness {
 
 fn likeness(failure: &Failure, view: &VerdictView) -> Likeness {
     match (&failure.upstream, &view.upstream_name) {
-        (Some(Upstream::Named(logged)), Some(name)) if logged == name => Likeness::SameName,
+        (Some(Upstream::Named(logged)), Some(names)) if names.split(", ").any(|name| name == logged) => {
+            Likeness::SameName
+        }
         (Some(Upstream::Named(_)), Some(_)) => Likeness::OtherName,
         _ => Likeness::NotNamed,
     }

@@ -187,7 +187,7 @@ fn a_name_of_the_configuration_decides_where_the_log_has_no_address() {
         let upstream_name = Some(name.to_owned());
         VerdictView { upstream_name, owner, ..verdict(seconds, upstream, Cause::NoListener) }
     };
-    let verdicts = vec![named("07.1", A, "api/a"), named("07.2", B, "api/b")];
+    let verdicts = vec![named("07.1", A, "api/a"), named("07.2", B, "api/b, old/b")];
     let mut joiner = Joiner::new(Some(memory()), verdicts, COMMS);
     for name in ["api/b", "api/a"] {
         joiner.take(failure("07", name, Class::Refused));
