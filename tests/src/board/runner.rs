@@ -222,6 +222,10 @@ fn play_once(play: &Play, host: Option<HostWatch>, watch_gateway: bool) -> Resul
             Some(socket) => report::tells(socket, &begin.1, &lines),
             None => Ok(()),
         });
+        let told = told.and_then(|()| {
+            ensure!(gaps.is_empty(), "the kernel counted what nothing explains: {}", gaps.join(", "));
+            Ok(())
+        });
         let error = told.err().map(|error| {
             let shown: String = lines.iter().map(|line| format!("{line}\n")).collect();
             let (lost, log, said) = (watch.lost(), watch.log(), stage.all_said());
