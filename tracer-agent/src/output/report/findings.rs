@@ -57,7 +57,7 @@ fn nothing(facts: &Facts<'_>) -> String {
             let ago = length(clock.now.duration_since(since));
             format!("{what} since {} ({ago}).", clock.moment(since))
         }
-        (None, _) => format!("{what} in what the agent remembers."),
+        (None, _) => format!("{what} in what was kept."),
     }
 }
 

@@ -192,7 +192,7 @@ fn nothing_lost_is_said_with_since_when() {
     assert_eq!(nothing(Some(at(-780)), 0, None, Some(state())), "Nothing was lost since 12:58:07 (7 min).");
     assert_eq!(nothing(None, 0, None, Some(state())), "Nothing was lost since 12:58:07 (7 min).");
     assert_eq!(nothing(Some(at(-780)), 3, Some(at(60)), None), "Nothing was lost since 13:04:07 (1 min).");
-    assert_eq!(nothing(None, 0, None, None), "Nothing was lost in what the agent remembers.");
+    assert_eq!(nothing(None, 0, None, None), "Nothing was lost in what was kept.");
     let yesterday = nothing(Some(at(-86_400)), 0, None, None);
     assert_eq!(yesterday, "Nothing was lost since 2026-11-19 13:03:07 (1 d).");
 }
