@@ -165,12 +165,17 @@ fn a_stale_registration_is_told_to_all_who_should_know() -> Result<()> {
         let chat = told(&web, "/slack", &[&upstream, "reset_without_response"]).with_context(seen)?;
         let of_stale = |m: &Message| m.to == "/slack" && m.body.contains("Nothing listens");
         ensure!(!web.messages().iter().any(of_stale), "the chat was told what is for who is on call");
+        // An agent that is gone is told too.
+        let killed = Instant::now();
+        scene.agent()?.signal(libc::SIGKILL);
+        let down = told(&web, "/rstrace", &["\"alertname\":\"RstraceDown\""]).with_context(seen)?;
         eprintln!(
             "from the first 502 of a stale registration to the web-hook {:.1} s, to the mail {:.1} s; from the first lost \
-             request to the chat {:.1} s (scraped and judged each second)",
+             request to the chat {:.1} s; from the agent's death to the web-hook {:.1} s (scraped and judged each second)",
             hook.at.duration_since(broken).as_secs_f64(),
             mail.at.duration_since(broken).as_secs_f64(),
             chat.at.duration_since(losing).as_secs_f64(),
+            down.at.duration_since(killed).as_secs_f64(),
         );
         Ok(())
     })
