@@ -30,6 +30,7 @@ const KEYS: [&str; 23] = [
     "owner",
     "culprit",
     "connection",
+    "join",
     "evidence",
     "summary",
 ];
@@ -160,7 +161,7 @@ mod tests {
                 "pid": 42, "comm": "fault_server", "exit": {"code": null, "signal": "SIGKILL", "oom": false},
                 "killed_by": {"pid": 43, "comm": "sh"}
             },
-            "connection": {}, "evidence": ["it was"], "summary": "nginx[812] lost a request"
+            "connection": {}, "join": {}, "evidence": ["it was"], "summary": "nginx[812] lost a request"
         })
     }
 

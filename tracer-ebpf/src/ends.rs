@@ -250,6 +250,7 @@ fn fill_end(record: &mut SocketEnd, sk: &Sk, tcp: &Tcp, old_state: u8, new_state
     record.bytes_acked = tcp.bytes_acked();
     record.snd_una = tcp.snd_una();
     record.write_seq = tcp.write_seq();
+    record.snd_nxt = tcp.snd_nxt();
     record.rcv_nxt = tcp.rcv_nxt();
     record.copied_seq = tcp.copied_seq();
     // SAFETY: the helper only reads the clock.
@@ -314,7 +315,6 @@ fn fill_client(record: &mut SocketEnd, sk: &Sk, mark: *mut Mark) {
     record.role = role::CLIENT;
     record.opened_ns = mark.opened_ns;
     record.owner = mark.owner;
-    record.first_seq = mark.first_seq;
     record.read_mark = mark.read_mark;
     record.retrans_mark = mark.retrans_mark;
     record.exchanges = mark.exchanges;

@@ -96,6 +96,7 @@ members! {
     bytes_acked: "tcp_sock"."bytes_acked",
     snd_una: "tcp_sock"."snd_una",
     write_seq: "tcp_sock"."write_seq",
+    snd_nxt: "tcp_sock"."snd_nxt",
     rcv_nxt: "tcp_sock"."rcv_nxt",
     copied_seq: "tcp_sock"."copied_seq",
     lsndtime: "tcp_sock"."lsndtime",

@@ -18,7 +18,7 @@ pub use counters::*;
 pub use unix::*;
 
 /// Goes up whenever a record changes its layout or meaning; a record of another version is refused.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 
 /// Values of [`Header::kind`].
 pub mod kind {
@@ -178,8 +178,8 @@ pub struct SocketEnd {
     pub write_seq: u32,
     pub rcv_nxt: u32,
     pub copied_seq: u32,
-    /// `write_seq` when the connection was established.
-    pub first_seq: u32,
+    /// What has been sent ends before it: the sequence number of a RST that is sent now.
+    pub snd_nxt: u32,
     /// `write_seq` at the last read.
     pub read_mark: u32,
     /// Jiffies since the last segment with data was sent (moves with retransmissions).

@@ -34,6 +34,7 @@ const RECORD_DIFFERS: &[&str] = &[
     "tuple",
     "write_seq",
     "rcv_nxt",
+    "snd_nxt",
     "lsnd_age",
     "lrcv_age",
     "ack_age",
@@ -56,6 +57,7 @@ const VERDICT_DIFFERS: &[&str] = &[
     "age_ms",
     "since_request_ms",
     "srtt_us",
+    "join",
     "evidence",
     "summary",
 ];

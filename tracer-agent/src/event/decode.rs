@@ -123,6 +123,7 @@ fn socket_end(r: &wire::SocketEnd) -> Result<SocketEnd, DecodeError> {
         unacked,
         write_seq: r.write_seq,
         rcv_nxt: r.rcv_nxt,
+        snd_nxt: Some(r.snd_nxt),
         lsnd_age: r.lsnd_age,
         ack_age: r.ack_age,
         lrcv_age: r.lrcv_age,

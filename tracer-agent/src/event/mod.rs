@@ -9,6 +9,7 @@
 mod connect_error;
 mod decode;
 mod dns;
+mod end_seq;
 pub mod errno;
 mod mib;
 mod target;
@@ -127,6 +128,9 @@ pub struct SocketEnd {
     /// Next sequence number to write, and next to receive: what joins both ends of one connection.
     pub write_seq: u32,
     pub rcv_nxt: u32,
+    /// The sequence number of a RST sent now; it lags behind `write_seq` by what could not be sent yet.
+    #[serde(default)]
+    pub snd_nxt: Option<u32>,
     /// Jiffies since data was last sent, and last received.
     pub lsnd_age: u32,
     pub lrcv_age: u32,

@@ -68,6 +68,7 @@ pub fn oom_killed() -> Verdict {
             reused: Some(true),
             retransmits: 0,
             srtt_us: Some(180),
+            end_seq: Some(3_141_592_653),
         },
         evidence: vec!["php-fpm[4242] ended by SIGKILL".to_owned()],
         summary: "nginx[812] lost a request".to_owned(),

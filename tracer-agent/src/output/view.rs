@@ -4,12 +4,14 @@
 //! namespaces), so that a line needs nothing else to be understood. It can be read back: `watch` shows as text
 //! what an agent sent as JSON.
 
+mod join;
 mod moment;
 mod process;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, de};
 
+pub use join::JoinView;
 use moment::to_the_microsecond;
 pub use moment::wall_time;
 pub(super) use moment::{hundredths, nanoseconds};
@@ -95,6 +97,8 @@ pub struct VerdictView {
     pub owner: Option<OwnerView>,
     pub culprit: Option<CulpritView>,
     pub connection: ConnectionView,
+    #[serde(default)]
+    pub join: JoinView,
     pub evidence: Vec<String>,
     pub summary: String,
 }
@@ -225,6 +229,7 @@ impl VerdictView {
                 retransmits: verdict.connection.retransmits,
                 srtt_us: verdict.connection.srtt_us,
             },
+            join: JoinView::new(verdict),
             evidence,
             summary: stale.map_or_else(|| verdict.summary.clone(), |stale| stale.summary(&verdict.summary)),
         }

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::*;
 use crate::output::fixture;
 
-const CONTRACT: &str = r#"{"schema":1,"kind":"verdict","time":"2026-11-20T12:03:07.412345678Z","host":"gw-1","netns":4026532246,"scope":"host","role":"client","upstream":"10.0.3.7:9000","upstream_name":null,"registration":null,"listener":null,"local":"10.0.1.2:43210","peer":"10.0.3.7:9000","by":"upstream","cause":"oom_killed","impact":"request_lost","confidence":"proven","alternatives":[],"how":"fin_received","rst_reason":null,"owner":{"pid":812,"comm":"nginx","cgroup":"/system.slice/nginx.service","container":null,"started":"2026-11-20T12:03:05.42Z"},"culprit":{"pid":4242,"comm":"php-fpm","exit":{"code":null,"signal":"SIGKILL","oom":true},"killed_by":null,"started":"2026-11-20T12:03:05.42Z"},"connection":{"cookie":9182,"age_ms":5210.2,"bytes_sent":312,"bytes_received":0,"since_request_ms":1204.1,"reused":true,"retransmits":0,"srtt_us":180},"evidence":["php-fpm[4242] ended by SIGKILL"],"summary":"nginx[812] lost a request"}"#;
+const CONTRACT: &str = r#"{"schema":1,"kind":"verdict","time":"2026-11-20T12:03:07.412345678Z","host":"gw-1","netns":4026532246,"scope":"host","role":"client","upstream":"10.0.3.7:9000","upstream_name":null,"registration":null,"listener":null,"local":"10.0.1.2:43210","peer":"10.0.3.7:9000","by":"upstream","cause":"oom_killed","impact":"request_lost","confidence":"proven","alternatives":[],"how":"fin_received","rst_reason":null,"owner":{"pid":812,"comm":"nginx","cgroup":"/system.slice/nginx.service","container":null,"started":"2026-11-20T12:03:05.42Z"},"culprit":{"pid":4242,"comm":"php-fpm","exit":{"code":null,"signal":"SIGKILL","oom":true},"killed_by":null,"started":"2026-11-20T12:03:05.42Z"},"connection":{"cookie":9182,"age_ms":5210.2,"bytes_sent":312,"bytes_received":0,"since_request_ms":1204.1,"reused":true,"retransmits":0,"srtt_us":180},"join":{"key":"10.0.1.2:43210-10.0.3.7:9000","end_seq":3141592653},"evidence":["php-fpm[4242] ended by SIGKILL"],"summary":"nginx[812] lost a request"}"#;
 
 #[test]
 fn a_verdict_is_spelled_as_the_contract_says() {
@@ -22,13 +22,31 @@ fn what_is_not_known_is_null_and_no_key_goes_missing() {
     verdict.culprit = None;
     verdict.connection.age_ms = None;
     verdict.connection.bytes_sent = None;
+    verdict.connection.end_seq = None;
     let json: Value = serde_json::from_str(&fixture::view(&verdict).to_json()).unwrap();
     for key in ["upstream", "local", "peer", "owner", "culprit", "rst_reason"] {
         assert_eq!(json.get(key), Some(&Value::Null), "{key}");
     }
     assert_eq!(json["listener"], "10.0.1.2:43210");
     assert_eq!(json["connection"].get("age_ms"), Some(&Value::Null));
-    assert_eq!(json.as_object().unwrap().len(), 25);
+    assert_eq!(json["join"], serde_json::json!({"key": null, "end_seq": null}));
+    assert_eq!(json.as_object().unwrap().len(), 26);
+}
+
+#[test]
+fn both_ends_of_a_connection_have_one_key() {
+    let mut verdict = fixture::oom_killed();
+    let key = |verdict: &Verdict| fixture::view(verdict).join.key;
+    let near = key(&verdict);
+    std::mem::swap(&mut verdict.local, &mut verdict.peer);
+    assert_eq!(key(&verdict), near);
+    // (A port alone decides as well, and as a number: 900 comes before 8000.)
+    verdict.local = "[::1]:8000".parse().ok();
+    verdict.peer = "[::1]:900".parse().ok();
+    assert_eq!(key(&verdict).as_deref(), Some("[::1]:900-[::1]:8000"));
+    // A resolver is no upstream.
+    verdict.upstream = Some(Target::Dns("backend.example".to_owned()));
+    assert_eq!(key(&verdict), None);
 }
 
 #[test]

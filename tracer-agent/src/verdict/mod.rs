@@ -107,6 +107,8 @@ pub struct Connection {
     pub reused: Option<bool>,
     pub retransmits: u32,
     pub srtt_us: Option<u32>,
+    /// See [`crate::event::SocketEnd::end_seq`].
+    pub end_seq: Option<u32>,
 }
 
 impl Verdict {

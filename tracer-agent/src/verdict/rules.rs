@@ -172,5 +172,6 @@ fn connection(story: &Story<'_>) -> Connection {
         reused: (end.role == Role::Client && end.marked && !end.preexisting).then_some(end.exchanges > 0),
         retransmits: end.retransmits,
         srtt_us: (end.srtt_us != 0).then_some(end.srtt_us),
+        end_seq: end.end_seq(),
     }
 }

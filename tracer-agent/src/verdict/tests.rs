@@ -94,6 +94,7 @@ fn leg() -> SocketEnd {
         unacked: 0,
         write_seq: 1097,
         rcv_nxt: 5001,
+        snd_nxt: Some(1097),
         lsnd_age: 300,
         ack_age: 300,
         lrcv_age: 300,

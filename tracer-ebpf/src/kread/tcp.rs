@@ -19,6 +19,11 @@ impl Tcp {
     pub fn write_seq(&self) -> u32 {
         load!(self.0, write_seq as u32)
     }
+    /// Lags behind `write_seq` by what could not be sent yet.
+    #[inline(always)]
+    pub fn snd_nxt(&self) -> u32 {
+        load!(self.0, snd_nxt as u32)
+    }
     #[inline(always)]
     pub fn snd_una(&self) -> u32 {
         load!(self.0, snd_una as u32)

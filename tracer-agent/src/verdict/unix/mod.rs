@@ -63,6 +63,7 @@ fn verdict(story: &Story<'_>, finding: Finding) -> Verdict {
             reused: (!connection.preexisting).then_some(connection.exchanges > 0),
             retransmits: 0,
             srtt_us: None,
+            end_seq: None,
         },
         evidence: words::evidence(story, &finding),
         summary: words::summary(story, &finding),
