@@ -30,6 +30,8 @@ pub use top::{TopArgs, TypedFilter};
 
 use crate::kernel::Groups;
 use crate::output::filter::GatewayFilter;
+#[cfg(feature = "otlp")]
+use crate::output::otlp;
 use crate::output::printer::Limits;
 use crate::output::{history, http, socket};
 
@@ -131,6 +133,11 @@ pub struct AgentArgs {
 
     #[command(flatten)]
     pub journal: JournalArgs,
+
+    /// Also send the verdicts as OpenTelemetry logs to the collector at this URL, such as http://127.0.0.1:4318
+    #[cfg(feature = "otlp")]
+    #[arg(long, value_name = "URL", env = "RSTRACE_OTLP")]
+    pub otlp: Option<otlp::Endpoint>,
 
     #[command(flatten)]
     pub with: WithArgs,

@@ -12,6 +12,8 @@ use crate::kernel::{Kernel, Options};
 use crate::output::filter::Filter;
 use crate::output::history::History;
 use crate::output::journal::{Journal, Opened, Opening, Written};
+#[cfg(feature = "otlp")]
+use crate::output::otlp::Exporter;
 use crate::output::printer::{Feed, Format, Limits, Printer};
 use crate::output::socket::Server;
 use crate::output::systemd::Manager;
@@ -20,7 +22,7 @@ use crate::output::{http, metrics};
 
 /// Lines that the agent's own terminal may be behind.
 const QUEUE: usize = 4096;
-/// How long the last lines of the journal may take after ctrl-C.
+/// How long the last lines of the journal, or of what is exported, may take after ctrl-C.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// Runs until it is told to stop.
@@ -46,6 +48,7 @@ pub(super) async fn run(args: &AgentArgs, global: &Global) -> anyhow::Result<()>
     let (metrics, health) = (agent.metrics(), agent.health());
     let ready = agent.ready();
     let live = live(args, &agent)?;
+    let exported = exported(args, &agent)?;
     let page = served_page(page, &agent)?;
     let socket = server.serve(agent.hub(), ready.clone(), agent.audit(), agent.asker());
     let web = http::serve(listener, metrics, Arc::clone(&health)).context("cannot start the HTTP server")?;
@@ -63,6 +66,10 @@ pub(super) async fn run(args: &AgentArgs, global: &Global) -> anyhow::Result<()>
     };
     if let Some(manager) = manager {
         manager.stopping().await;
+    }
+    if let Some(exported) = exported {
+        // As with the disk: a collector that takes nothing holds nobody up.
+        let _ = tokio::time::timeout(LAST_LINES, exported).await;
     }
     if let Some(written) = written {
         // The agent has gone; a disk that takes nothing holds nobody up.
@@ -87,6 +94,20 @@ fn remember(journal: Option<Opening>, capacity: usize, agent: &mut Agent) -> any
     let (journal, written) = started.context("cannot start the thread of the journal")?;
     agent.keep_journal(journal);
     Ok(Some(written))
+}
+
+/// The exporter at work, with `--otlp`.
+#[cfg(feature = "otlp")]
+fn exported(args: &AgentArgs, agent: &Agent) -> anyhow::Result<Option<tokio::task::JoinHandle<()>>> {
+    let Some(endpoint) = args.otlp.clone() else { return Ok(None) };
+    let exporter = Exporter::new(endpoint, &agent.hub(), agent.metrics())?;
+    Ok(Some(tokio::spawn(exporter.run())))
+}
+
+/// A build without the feature has nobody to export to.
+#[cfg(not(feature = "otlp"))]
+fn exported(_: &AgentArgs, _: &Agent) -> anyhow::Result<Option<std::future::Ready<()>>> {
+    Ok(None)
 }
 
 /// The web page, with `--web`; else nothing, for ever.

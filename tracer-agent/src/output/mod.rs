@@ -15,6 +15,8 @@ pub mod human;
 pub mod journal;
 pub mod metrics;
 mod names;
+#[cfg(feature = "otlp")]
+pub mod otlp;
 pub mod page;
 pub mod printer;
 pub mod report;

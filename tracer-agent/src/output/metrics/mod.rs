@@ -314,7 +314,7 @@ impl Counted {
 pub const JOURNAL: &str = "journal";
 
 /// Names of sinks that can drop.
-const SINKS: [&str; 5] = ["socket", "stdout", "web", "demo", JOURNAL];
+const SINKS: [&str; 6] = ["socket", "stdout", "web", "demo", "otlp", JOURNAL];
 
 const EVENT_KINDS: [&str; 12] = [
     "socket_end",
