@@ -8,7 +8,7 @@ use crate::scenario::Scenario;
 use crate::server;
 
 /// Every key of a verdict, which is there even when unknown.
-const KEYS: [&str; 23] = [
+const KEYS: [&str; 24] = [
     "schema",
     "kind",
     "time",
