@@ -132,7 +132,7 @@ impl Hosts {
             ("confidence", "proven"),
             ("impact", "request_lost"),
         ] {
-            ensure!(row[key] == value, "{key} is {}, not {value}: {row}", row[key]);
+            ensure!(row[key] == value, "{key} is {}, not {value}: {row}\n{said}\n{seen}", row[key]);
         }
         Ok(row)
     }

@@ -83,7 +83,8 @@ pub fn judge(story: &Story<'_>) -> Option<Verdict> {
         (None, Role::Server) => return None,
         (None, Role::Client) => unknown(),
     };
-    if story.vantage {
+    // From the gateway's end alone all is deduced; who has the upstream's end saw what its process did.
+    if story.vantage && story.end.role == Role::Client {
         finding.confidence = Confidence::Inferred;
     }
     Some(verdict(story, finding))

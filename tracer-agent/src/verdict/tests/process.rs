@@ -295,3 +295,13 @@ fn what_the_terminal_sends_is_an_order() {
     assert_eq!(verdict.culprit.and_then(|c| c.killed_by), None);
     assert_eq!(cause_after(vec![from_terminal(13)], Some(signalled(13))), Cause::ProcessCrashed);
 }
+
+#[test]
+fn who_sees_the_upstreams_end_alone_has_seen_what_its_process_did() {
+    for vantage in [false, true] {
+        let end = accepted(dying(7, "api", signalled(11)));
+        let verdict = play(vantage, vec![Event::SocketEnd(end)]).remove(0);
+        assert_eq!(verdict.role, Role::Server);
+        assert_eq!((verdict.cause, verdict.confidence), (Cause::ProcessCrashed, Confidence::Proven));
+    }
+}
