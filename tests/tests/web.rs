@@ -11,9 +11,10 @@ use anyhow::{Context, Result, ensure};
 use rstrace_tests::agent::{Agent, free_port};
 use rstrace_tests::bench::faults::{Breaker, Fault};
 use rstrace_tests::chromium::Chromium;
-use rstrace_tests::client::dial_refused;
-use rstrace_tests::netns::{Family, Link, Net};
-use rstrace_tests::process::run_within;
+use rstrace_tests::client::{Request, dial_refused};
+use rstrace_tests::netns::{Family, Link, Net, unique_port};
+use rstrace_tests::nginx::Nginx;
+use rstrace_tests::process::{poll, run_within};
 use serde_json::Value;
 
 /// For what a page does at once, on a machine that does other things too.
@@ -81,6 +82,27 @@ fn a_broken_upstream_appears_within_a_second_and_opens() -> Result<()> {
     screenshot(&mut browser, "detail-dark")?;
     browser.press("Escape")?;
     browser.wait_for("document.getElementById('detail').hidden", SOON)?;
+    no_complaints(&mut browser)
+}
+
+#[test]
+fn an_upstream_has_the_name_that_the_gateway_gives_it() -> Result<()> {
+    let _quiet = without_flood();
+    let (net, _agent, _, mut browser) = open()?;
+    let (upstream, gateway) = (net.free_upstream(), SocketAddr::new(net.gateway_ip(), unique_port()));
+    let http = format!(
+        "upstream checkout {{ server {upstream} max_fails=0; }}
+         server {{ listen {gateway}; location / {{ proxy_pass http://checkout; }} }}"
+    );
+    let nginx = Nginx::start_with(net.gateway(), gateway, &http)?;
+    let named = format!("{}?.textContent.includes('checkout')", row(upstream));
+    // Its configuration is read soon after the agent has met its first worker.
+    poll("a row with the name", Duration::from_secs(30), || {
+        Request::start(net.gateway(), &[&nginx.url("/")]).ok()?.finish(SOON).ok()?;
+        browser.wait_for(&named, Duration::from_secs(1)).ok()
+    })?;
+    browser.press("r")?;
+    browser.wait_for("document.getElementById('report').textContent.includes('checkout')", SOON)?;
     no_complaints(&mut browser)
 }
 

@@ -38,6 +38,8 @@ function verdictArticle(v, now) {
     culprit && 'culprit ' + culprit.filter(Boolean).join(' '),
     v.owner && v.owner.container && 'container ' + v.owner.container.slice(0, 12),
     v.local && 'from ' + v.local,
+    v.upstream_name && 'configured as ' + v.upstream_name,
+    v.registration && v.registration.file && 'in ' + v.registration.file + (v.registration.line ? ':' + v.registration.line : ''),
     v.connection.cookie && 'cookie ' + v.connection.cookie,
   ].filter(Boolean);
   article.append(node('p', 'fields', fields.join(' · ')));

@@ -44,6 +44,8 @@ class Ring {
 class Upstream {
   constructor(name, binMs) {
     this.name = name;
+    // What a gateway's configuration calls it.
+    this.called = null;
     this.lost = 0;
     this.unsure = 0;
     this.by = new Map();
@@ -68,6 +70,7 @@ class Upstream {
     // Told nearly in the order of their times; the last ones told are kept.
     this.verdicts.push(verdict);
     if (this.verdicts.length > 2 * VERDICTS) this.verdicts.splice(0, VERDICTS);
+    this.called = verdict.upstream_name ?? this.called;
     this.changes += 1;
   }
 

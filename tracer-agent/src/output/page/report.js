@@ -88,6 +88,7 @@ class Report {
   groups(report, now) {
     const rows = report.groups.map((g) => {
       const name = node('td', 'name', g.upstream ?? (g.listener ?? 'unknown') + ' (served here)');
+      if (g.upstream_name) name.append(node('span', 'and', g.upstream_name));
       if (g.scope !== 'host') name.append(node('div', 'quiet', printable(g.scope)));
       const who = g.culprits.map((c) => [c.comm, c.ended ?? '', c.processes > 1 ? c.processes + ' times' : ''].filter(Boolean).join(', '));
       const why = node('td', '', g.example);

@@ -120,6 +120,7 @@ class Table {
       name: cell('name'), lost: cell('number lost'), rate: cell('number rate'), spark: cell('spark'), by: cell('by'),
       cause: cell('cause'), last: cell('last'),
     };
+    row.called = null;
     row.parts.name.append(printable(upstream.name));
     row.parts.name.title = printable(upstream.name);
     row.spark = row.parts.spark.appendChild(document.createElementNS(SVG, 'svg'));
@@ -140,6 +141,7 @@ class Table {
     if (row.changes === upstream.changes && row.bin === bin) return;
     row.changes = upstream.changes;
     row.bin = bin;
+    if (row.called !== upstream.called) this.call(row, upstream);
     setText(cells.lost, upstream.lost || !upstream.unsure ? count(upstream.lost) : count(upstream.unsure) + '?');
     cells.lost.classList.toggle('none', upstream.lost === 0);
     cells.lost.title = upstream.unsure ? plural(upstream.unsure, 'more may be lost', 'more may be lost') : '';
@@ -147,6 +149,13 @@ class Table {
     drawBars(row.spark, values, Math.max(...values));
     this.several(cells.by, upstream.by);
     this.several(cells.cause, upstream.causes);
+  }
+
+  // The name that the gateway gives it, beside its address.
+  call(row, upstream) {
+    row.called = upstream.called;
+    row.parts.name.title = printable(upstream.name + ' ' + upstream.called);
+    row.parts.name.replaceChildren(printable(upstream.name), node('span', 'and', printable(upstream.called)));
   }
 
   // The most frequent word, and how many others there are.
