@@ -11,7 +11,7 @@ use crate::capabilities::{BPF, PERFMON, SYS_PTRACE};
 use crate::container::{Container, Mount};
 
 /// What may be applied, relative to `deploy/kubernetes`.
-pub const KUSTOMIZATIONS: &[&str] = &["base", "overlays/privileged"];
+pub const KUSTOMIZATIONS: &[&str] = &["base", "overlays/privileged", "overlays/prometheus-operator"];
 
 /// A program of the tests' own Python environment, which `cargo xtask setup --test` makes.
 ///
@@ -52,6 +52,39 @@ pub fn documents(yaml: &str) -> Result<Vec<Value>> {
     ensure!(output.status.success(), "python cannot read the YAML, see above");
     Ok(serde_json::from_slice(&output.stdout)?)
 }
+
+/// The text of `prometheusrule.yaml`: the files of Prometheus, which has no place for them in its own form.
+///
+/// # Errors
+/// When one cannot be read, or is more than groups.
+pub fn prometheus_rule() -> Result<String> {
+    let mut text = String::from(RULE_HEAD);
+    for name in ["rules.yaml", "alerts.yaml"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/prometheus").join(name);
+        let file = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        let (_, groups) = file.split_once("\ngroups:\n").with_context(|| format!("{name} has no groups"))?;
+        for line in groups.lines() {
+            ensure!(line.is_empty() || line.starts_with(' '), "{name}: {line} is beside the groups");
+            text.push_str(if line.is_empty() { "" } else { "  " });
+            text.push_str(line);
+            text.push('\n');
+        }
+    }
+    Ok(text)
+}
+
+const RULE_HEAD: &str = "\
+# Made of deploy/prometheus/rules.yaml and alerts.yaml, by
+# RSTRACE_WRITE=1 cargo test -p rstrace-tests --test kubernetes the_rules_of_the_operator_are_those_of_prometheus
+apiVersion: monitoring.coreos.com/v1
+kind: PrometheusRule
+metadata:
+  name: rstrace
+  labels:
+    app.kubernetes.io/name: rstrace
+spec:
+  groups:
+";
 
 /// The one document of a kind.
 ///

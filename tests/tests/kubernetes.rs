@@ -1,7 +1,7 @@
 //! `deploy/kubernetes`: valid for the versions that clusters run, no more rights than are needed, and enough of them.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -10,7 +10,9 @@ use rstrace_tests::agent::Agent;
 use rstrace_tests::capabilities::{THREE, mask, threads};
 use rstrace_tests::client::dial_refused;
 use rstrace_tests::container::static_binary;
-use rstrace_tests::manifests::{KUSTOMIZATIONS, container, documents, items, only, python_program, rendered};
+use rstrace_tests::manifests::{
+    KUSTOMIZATIONS, container, documents, items, only, prometheus_rule, python_program, rendered,
+};
 use rstrace_tests::netns::{Family, Link, Net, require_root};
 use rstrace_tests::process::{Gathered, Guarded, poll, run_within};
 use rstrace_tests::scrape::get;
@@ -29,8 +31,11 @@ fn every_kustomization_is_valid_for_many_versions() -> Result<()> {
     for kustomization in KUSTOMIZATIONS {
         let yaml = rendered(kustomization)?;
         let file = folder.path().join(format!("{}.yaml", kustomization.replace('/', "-")));
-        std::fs::write(&file, &yaml)?;
-        let count = documents(&yaml)?.len();
+        let own = documents(&yaml)?.into_iter().filter(|document| !of_the_operator(document));
+        let own: Vec<String> = own.map(|document| format!("{document}\n")).collect();
+        // JSON is YAML.
+        std::fs::write(&file, own.join("---\n"))?;
+        let count = own.len();
         for version in VERSIONS {
             let mut validate = Command::new(python_program("kubernetes-validate")?);
             validate.args(["--strict", "-k", version]).arg(&file);
@@ -81,6 +86,67 @@ fn the_overlay_changes_what_it_says_and_nothing_else() -> Result<()> {
         });
     }
     ensure!(privileged == expected, "{privileged:#?}");
+    Ok(())
+}
+
+/// Kinds that Kubernetes itself does not know.
+fn of_the_operator(document: &Value) -> bool {
+    document["apiVersion"].as_str().is_some_and(|version| version.starts_with("monitoring.coreos.com/"))
+}
+
+/// The operator is not here, nor are its definitions: the PodMonitor is held to a schema of our own, and the rules are
+/// those that promtool and a real Prometheus take in other tests.
+#[test]
+fn the_rules_of_the_operator_are_those_of_prometheus() -> Result<()> {
+    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
+    let file = deploy.join("kubernetes/components/prometheus-operator/prometheusrule.yaml");
+    let made = prometheus_rule()?;
+    if std::env::var_os("RSTRACE_WRITE").is_some() {
+        std::fs::write(&file, &made)?;
+    }
+    let kept = std::fs::read_to_string(&file).unwrap_or_default();
+    ensure!(
+        kept == made,
+        "{} is older than deploy/prometheus; its first lines say what to do",
+        file.display()
+    );
+
+    let overlay = documents(&rendered("overlays/prometheus-operator")?)?;
+    let rule = only(&overlay, "PrometheusRule")?;
+    let mut groups = Vec::new();
+    for name in ["rules.yaml", "alerts.yaml"] {
+        let text = std::fs::read_to_string(deploy.join("prometheus").join(name))?;
+        groups.extend(items(&documents(&text)?[0]["groups"])?.to_vec());
+    }
+    ensure!(rule["spec"]["groups"] == Value::from(groups), "{rule}");
+    let dashboard = only(&overlay, "ConfigMap")?;
+    ensure!(dashboard["metadata"]["labels"]["grafana_dashboard"] == "1", "{}", dashboard["metadata"]);
+    let text = std::fs::read_to_string(deploy.join("grafana/rstrace.json"))?;
+    ensure!(dashboard["data"]["rstrace.json"] == text.as_str(), "another dashboard");
+    ensure!(overlay.iter().all(|document| {
+        let namespace = &document["metadata"]["namespace"];
+        document["kind"] == "Namespace" || document["kind"] == "PriorityClass" || namespace == "rstrace"
+    }));
+    Ok(())
+}
+
+#[test]
+fn the_pod_monitor_finds_the_port_of_the_agent() -> Result<()> {
+    const CHECK: &str = "import json, sys, jsonschema; \
+        jsonschema.validate(json.loads(sys.argv[2]), json.load(open(sys.argv[1])))";
+    let overlay = documents(&rendered("overlays/prometheus-operator")?)?;
+    let monitor = only(&overlay, "PodMonitor")?;
+    let schema = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/kubernetes/podmonitor.schema.json");
+    let mut python = Command::new(python_program("python")?);
+    let checked = run_within(python.args(["-c", CHECK, schema, &monitor.to_string()]), LIMIT)?;
+    ensure!(checked.code == Some(0), "{checked:?}");
+    let template = &only(&overlay, "DaemonSet")?["spec"]["template"];
+    for (key, value) in monitor["spec"]["selector"]["matchLabels"].as_object().context("no labels")? {
+        ensure!(template["metadata"]["labels"][key] == *value, "{key} is not {value} in {template}");
+    }
+    let ports = items(&template["spec"]["containers"][0]["ports"])?;
+    let port = &monitor["spec"]["podMetricsEndpoints"][0]["port"];
+    ensure!(ports.iter().any(|known| known["name"] == *port), "no port {port}");
     Ok(())
 }
 
