@@ -1,5 +1,5 @@
-//! A memory cgroup with a limit, on machines with version 1 and with version 2.
-//! It only bounds memory; it is for the one test whose fault is the kernel's OOM killer.
+//! Cgroups of the memory controller, on machines with version 1 and with version 2: one with a limit, for the tests
+//! whose fault is the kernel's OOM killer, and ones that are called as container runtimes call theirs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -56,11 +56,60 @@ impl MemoryCgroup {
 
 impl Drop for MemoryCgroup {
     fn drop(&mut self) {
-        // The kernel refuses while the killed process is still being taken down.
-        let limit = std::time::Duration::from_secs(2);
-        if let Err(error) = poll("remove the cgroup", limit, || fs::remove_dir(&self.folder).ok()) {
-            eprintln!("{}: {error:#}", self.folder.display());
+        remove(&self.folder);
+    }
+}
+
+/// A cgroup without limits at a path of the test's choice, below a folder of its own; removed on drop.
+#[derive(Debug)]
+pub struct NamedCgroup {
+    /// The outermost first.
+    folders: Vec<PathBuf>,
+}
+
+impl NamedCgroup {
+    /// Makes `path`, such as `kubepods/burstable/pod…/…`.
+    ///
+    /// # Errors
+    /// When no memory controller is mounted or a folder cannot be made.
+    pub fn create(path: &str) -> Result<Self> {
+        let (root, _) = memory_controller()?;
+        let mut folder = root.join(format!("rstrace-test-{}-{}", std::process::id(), unique_port()));
+        let mut cgroup = Self { folders: Vec::new() };
+        for name in std::iter::once("").chain(path.split('/')) {
+            folder.push(name);
+            fs::create_dir(&folder).with_context(|| format!("make {}", folder.display()))?;
+            cgroup.folders.push(folder.clone());
         }
+        Ok(cgroup)
+    }
+
+    /// The file to which a process writes `0` to move itself here.
+    pub fn processes(&self) -> PathBuf {
+        self.folders.last().map(|folder| folder.join("cgroup.procs")).unwrap_or_default()
+    }
+
+    /// Moves a process into the cgroup.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn add(&self, pid: u32) -> Result<()> {
+        let path = self.processes();
+        fs::write(&path, pid.to_string()).with_context(|| format!("write {pid} to {}", path.display()))
+    }
+}
+
+impl Drop for NamedCgroup {
+    fn drop(&mut self) {
+        self.folders.iter().rev().for_each(|folder| remove(folder));
+    }
+}
+
+fn remove(folder: &Path) {
+    // The kernel refuses while the killed process is still being taken down.
+    let limit = std::time::Duration::from_secs(2);
+    if let Err(error) = poll("remove the cgroup", limit, || fs::remove_dir(folder).ok()) {
+        eprintln!("{}: {error:#}", folder.display());
     }
 }
 

@@ -145,6 +145,13 @@ impl Container {
         ];
         for mount in &self.mounts {
             match mount {
+                // A machine that is no node of a cluster has no logs of pods.
+                Mount::Host { path, at, .. }
+                    if path.starts_with("/var/log/") && !Path::new(path).exists() =>
+                {
+                    fs::create_dir_all(inside(at))?;
+                    steps.push(Step::new("tmpfs", &inside(at), "tmpfs", 0)?);
+                }
                 Mount::Host { path, at, read_only } => {
                     if !at.starts_with("/sys/") {
                         fs::create_dir_all(inside(at))?;

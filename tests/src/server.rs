@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 
-use crate::cgroup::MemoryCgroup;
+use crate::cgroup::{MemoryCgroup, NamedCgroup};
 use crate::netns::Namespace;
 use crate::process::{Gathered, Guarded, Lines, run};
 
@@ -36,7 +36,27 @@ impl Server {
         arguments: &[&str],
         cgroup: Option<&MemoryCgroup>,
     ) -> Result<Self> {
-        let mut command = namespace.command(program()?)?;
+        let server = Self::launch(namespace.command(program()?)?, address, arguments)?;
+        if let Some(cgroup) = cgroup {
+            cgroup.add(server.pid())?;
+        }
+        server.wait_for("listening")?;
+        Ok(server)
+    }
+
+    /// The same in a cgroup that it is in before it runs, as container runtimes start theirs.
+    ///
+    /// # Errors
+    /// When the program is missing or cannot listen.
+    pub fn start_in(namespace: &Namespace, address: SocketAddr, cgroup: &NamedCgroup) -> Result<Self> {
+        let mut command = namespace.command("sh")?;
+        command.args(["-c", "echo 0 > \"$0\" && exec \"$@\""]).arg(cgroup.processes()).arg(program()?);
+        let server = Self::launch(command, address, &[])?;
+        server.wait_for("listening")?;
+        Ok(server)
+    }
+
+    fn launch(mut command: Command, address: SocketAddr, arguments: &[&str]) -> Result<Self> {
         command.arg(address.to_string()).args(arguments);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         // SAFETY: between fork and exec this calls setrlimit(2) alone, on a value of its own.
@@ -48,14 +68,9 @@ impl Server {
             })
         };
         let mut process = Guarded::spawn(&mut command)?;
-        if let Some(cgroup) = cgroup {
-            cgroup.add(process.pid())?;
-        }
         let stdout = Lines::of(process.child().stdout.take().context("the server's stdout is piped")?);
         let stderr = Gathered::of(process.child().stderr.take().context("the server's stderr is piped")?);
-        let server = Self { process, stdout, stderr };
-        server.wait_for("listening")?;
-        Ok(server)
+        Ok(Self { process, stdout, stderr })
     }
 
     /// The server's process id.

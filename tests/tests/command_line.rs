@@ -58,6 +58,13 @@ fn a_bad_value_is_wrong_usage_and_named() -> Result<()> {
 }
 
 #[test]
+fn what_is_not_compiled_in_says_how_to_get_it() -> Result<()> {
+    let ended = rstrace(&["agent", "--kubernetes"])?;
+    ensure!(ended.code == Some(2), "{ended:?}");
+    one_line_naming(&ended, "--features kubernetes")
+}
+
+#[test]
 fn a_cause_is_explained_and_an_unknown_one_is_wrong_usage() -> Result<()> {
     let ended = rstrace(&["explain", "oom_killed"])?;
     ensure!(ended.code == Some(0) && ended.stdout.starts_with("oom_killed\nBy upstream"), "{ended:?}");

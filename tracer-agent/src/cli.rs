@@ -28,6 +28,7 @@ pub use recording::{RecordArgs, ReplayArgs};
 pub use report::ReportArgs;
 pub use top::{TopArgs, TypedFilter};
 
+use crate::enrich::{Sources, pods};
 use crate::kernel::Groups;
 use crate::output::filter::GatewayFilter;
 #[cfg(feature = "otlp")]
@@ -140,7 +141,34 @@ pub struct AgentArgs {
     pub otlp: Option<otlp::Endpoint>,
 
     #[command(flatten)]
+    pub names: NamesArgs,
+
+    #[command(flatten)]
+    pub kubernetes: KubernetesArgs,
+
+    #[command(flatten)]
     pub with: WithArgs,
+}
+
+/// Whether an API server is asked for names.
+#[derive(Debug, Args)]
+pub struct KubernetesArgs {
+    /// Name upstreams by Service and pod, from a watch on the API server of Kubernetes (needs a build with the feature
+    /// `kubernetes`)
+    #[arg(long, env = "RSTRACE_KUBERNETES")]
+    pub kubernetes: bool,
+
+    /// With --kubernetes: what this node is called there; without it, the name of this host
+    #[arg(long, value_name = "NAME", env = "NODE_NAME")]
+    pub node: Option<String>,
+}
+
+/// Where names come from.
+#[derive(Debug, Args)]
+pub struct NamesArgs {
+    /// Where the kubelet of this node keeps the logs of pods: the names of its directories give those of pods
+    #[arg(long, value_name = "DIR", env = "RSTRACE_POD_LOGS", default_value = pods::DEFAULT_LOGS)]
+    pod_logs: PathBuf,
 }
 
 /// The optional groups of hooks.
@@ -178,6 +206,9 @@ pub struct WatchArgs {
     /// Socket of the running agent; where none listens, this command loads the programs itself
     #[arg(long, value_name = "PATH", env = "RSTRACE_SOCKET", default_value = socket::DEFAULT_PATH)]
     pub socket: PathBuf,
+
+    #[command(flatten)]
+    pub names: NamesArgs,
 
     #[command(flatten)]
     pub with: WithArgs,
@@ -269,11 +300,21 @@ pub enum WordError {
     Size,
     #[error("give the id of a container, or how it begins")]
     Container,
+    #[error("give a pod as shop/api-66b6c48dd5-gz5nx or api-66b6c48dd5-gz5nx, or how that begins")]
+    Pod,
     #[error("one of error, warn, info, debug, trace, off")]
     LogLevel,
 }
 
-// === impl WithArgs, WatchArgs ===
+// === impl NamesArgs, WithArgs, WatchArgs ===
+
+impl NamesArgs {
+    /// What was named.
+    #[must_use]
+    pub fn sources(&self) -> Sources {
+        Sources::of_files(self.pod_logs.clone())
+    }
+}
 
 impl WithArgs {
     /// All that were asked for.

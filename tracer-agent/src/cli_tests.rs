@@ -46,7 +46,7 @@ fn watch_takes_lists_and_repeated_options() {
     let args = watch(
         "rstrace watch --all --json --upstream 10.0.0.0/8,[::1]:80 --upstream 10.0.3.7 --by upstream \
          --cause oom_killed,no_listener --impact request_lost --netns 4026531840 --netns /run/netns/a \
-         --process php-fpm,4242 --container 3f2a --gateway nginx --count 3 --duration 1m30s --since 15m",
+         --process php-fpm,4242 --container 3f2a --pod shop/api --gateway nginx --count 3 --duration 1m30s --since 15m",
     );
     assert_eq!(args.filter.netns, [Netns::Inum(4_026_531_840), Netns::Path("/run/netns/a".into())]);
     let minute = Some(SignedDuration::from_mins(1));
@@ -58,6 +58,7 @@ fn watch_takes_lists_and_repeated_options() {
     assert_eq!(filter.netns, [1, 2]);
     assert_eq!(filter.process, [ProcessFilter::Comm("php-fpm".to_owned()), ProcessFilter::Pid(4242)]);
     assert_eq!(filter.container, ["3f2a"]);
+    assert_eq!(filter.pod, ["shop/api"]);
     assert_eq!(args.filter.since, Some(When::Ago(Duration::from_mins(15))));
     assert!(filter.all && args.json);
 }
@@ -97,6 +98,8 @@ fn wrong_usage_ends_with_2_and_says_what_is_right() {
         ("rstrace watch --process a-name-longer-than-15", "15 bytes"),
         ("rstrace watch --process 0", "its pid (4242)"),
         ("rstrace watch --container /x", "how it begins"),
+        ("rstrace watch --pod /api", "how that begins"),
+        ("rstrace watch --pod shop/api/x", "how that begins"),
         ("rstrace agent --history many", "--history"),
         ("rstrace watch --gateway a-name-longer-than-15", "15 bytes"),
         ("rstrace agent --listen localhost", "such as 127.0.0.1:19435"),

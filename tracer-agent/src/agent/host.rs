@@ -7,8 +7,11 @@ use tracer_ebpf::wire::{AlikeKey, UpstreamCounters, UpstreamKey};
 
 use super::auditing::{Age, Auditing};
 use crate::audit::Report;
+use crate::enrich::Sources;
 use crate::enrich::container::Container;
+use crate::enrich::endpoint::Endpoint;
 use crate::enrich::gateways::{Gateways, Known, Registration};
+use crate::enrich::pods::{Pod, Pods};
 use crate::event::{Process, QueueDrops, Target};
 use crate::kernel::cgroup::Cgroups;
 use crate::kernel::{CountersError, Kernel, netns, own_use};
@@ -32,14 +35,15 @@ pub struct Host {
     kernel: Arc<Mutex<Kernel>>,
     auditing: Auditing,
     seen: Mutex<Seen>,
+    sources: Sources,
     /// None if its thread could not be started, which was said.
     gateways: Option<Gateways>,
 }
 
-#[derive(Default)]
 struct Seen {
     cgroups: Cgroups,
-    /// Container whose network a namespace is, learned from the processes in it.
+    pods: Pods,
+    /// Container or pod whose network a namespace is, learned from the processes in it.
     scopes: BTreeMap<u32, String>,
     /// Processes whose namespace found no place there.
     scopes_left_out: u64,
@@ -47,7 +51,8 @@ struct Seen {
 
 impl Host {
     #[must_use]
-    pub fn new(kernel: Arc<Mutex<Kernel>>) -> Self {
+    pub fn new(kernel: Arc<Mutex<Kernel>>, mut sources: Sources) -> Self {
+        sources.begin();
         let (hz, reset_reasons, hooks, groups) = {
             let kernel = super::lock(&kernel);
             let groups = kernel.groups.iter().map(|group| group.name().to_owned()).collect();
@@ -63,7 +68,8 @@ impl Host {
             groups,
             auditing: Auditing::new(Arc::clone(&kernel)),
             kernel,
-            seen: Mutex::default(),
+            seen: Mutex::new(Seen::new(&sources)),
+            sources,
             gateways: Gateways::start()
                 .inspect_err(|error| tracing::error!("upstreams have no names: no thread for them: {error}"))
                 .ok(),
@@ -122,6 +128,23 @@ impl Host {
         self.seen().scopes_fill()
     }
 
+    /// How many containers' pods are known.
+    #[must_use]
+    pub fn pods_fill(&self) -> Fill {
+        self.seen().pods.fill()
+    }
+
+    /// How many names an API server has given, if one is asked.
+    #[must_use]
+    pub fn endpoints_fill(&self) -> Option<Fill> {
+        self.sources.fill()
+    }
+
+    /// Remembers the cgroup of a process that serves, while it lives: when it dies, it and its cgroup are gone.
+    pub fn meet(&self, process: &Process) {
+        let _ = Names::cgroup(self, process);
+    }
+
     /// Ends of connections that the kernel could not queue so far.
     #[must_use]
     pub fn lost_ends(&self) -> u64 {
@@ -140,6 +163,11 @@ impl Host {
 }
 
 impl Seen {
+    fn new(sources: &Sources) -> Self {
+        let pods = Pods::new(&sources.pod_logs);
+        Self { cgroups: Cgroups::default(), pods, scopes: BTreeMap::new(), scopes_left_out: 0 }
+    }
+
     fn learn_scope(&mut self, netns: u32, scope: &str) {
         if self.scopes.len() < SCOPES || self.scopes.contains_key(&netns) {
             self.scopes.insert(netns, scope.to_owned());
@@ -167,9 +195,21 @@ impl Names for Host {
             && process.netns != self.own_netns
             && let Some(container) = Container::from_cgroup(&path)
         {
-            seen.learn_scope(process.netns, container.short_id());
+            // All containers of a pod share its network.
+            let pod = seen.pods.of(&container).and_then(|pod| pod.full_name());
+            seen.learn_scope(process.netns, pod.as_deref().unwrap_or(container.short_id()));
         }
         Some(path)
+    }
+
+    fn pod(&self, container: &Container) -> Option<Pod> {
+        let mut pod = self.seen().pods.of(container)?;
+        self.sources.complete(&mut pod, &container.id);
+        Some(pod)
+    }
+
+    fn endpoint(&self, target: &Target) -> Option<Endpoint> {
+        self.sources.endpoint(target)
     }
 
     fn reset_reason(&self, number: u32) -> Option<String> {
@@ -248,7 +288,7 @@ mod tests {
 
     #[test]
     fn scopes_are_bounded_and_what_finds_no_place_is_counted() {
-        let mut seen = Seen::default();
+        let mut seen = Seen::new(&Sources::default());
         for netns in 0..SCOPES as u32 + 3 {
             seen.learn_scope(netns, "a");
         }

@@ -16,8 +16,9 @@ use asking::Asking;
 use auditing::Age;
 use tokio::time::{Instant, MissedTickBehavior};
 
+use crate::enrich::Sources;
 use crate::enrich::gateways::{Known, SERVERS};
-use crate::event::{DecodeError, Event};
+use crate::event::{DecodeError, Event, Process, TcpState};
 use crate::kernel::{self, Kernel, LoadError, Options, ProgramLog, Ring, RingError, clock};
 use crate::output::audit::AuditView;
 use crate::output::http::Health;
@@ -70,25 +71,29 @@ impl Agent {
     ///
     /// # Errors
     /// If the host does not support or permit it, or a required hook cannot be attached.
-    pub fn start(options: &Options) -> Result<Self, LoadError> {
-        Self::begin(options, None)
+    pub fn start(options: &Options, sources: Sources) -> Result<Self, LoadError> {
+        Self::begin(options, sources, None)
     }
 
     /// The same, and everything that it sees is recorded.
     ///
     /// # Errors
     /// As [`Agent::start`].
-    pub fn start_recorded(options: &Options, recorder: Recorder) -> Result<Self, LoadError> {
-        Self::begin(options, Some(recorder))
+    pub fn start_recorded(
+        options: &Options,
+        sources: Sources,
+        recorder: Recorder,
+    ) -> Result<Self, LoadError> {
+        Self::begin(options, sources, Some(recorder))
     }
 
-    fn begin(options: &Options, mut recorder: Option<Recorder>) -> Result<Self, LoadError> {
+    fn begin(options: &Options, sources: Sources, mut recorder: Option<Recorder>) -> Result<Self, LoadError> {
         let (mut kernel, ring, found) = Kernel::load(options)?;
         kernel.give_up_the_rest()?;
         let program_log = kernel.take_program_log();
         let (hz, vantage) = (kernel.hz, kernel.vantage());
         let kernel = Arc::new(Mutex::new(kernel));
-        let host = Arc::new(Host::new(Arc::clone(&kernel)));
+        let host = Arc::new(Host::new(Arc::clone(&kernel), sources));
         let metrics = Arc::new(Metrics::default());
         let hub = Hub::default();
         connect(&kernel, &host, &metrics, &hub);
@@ -103,6 +108,9 @@ impl Agent {
             recorder.begin(&header, &existing);
         }
         for input in existing {
+            if let Input::Event(event) = &input {
+                meet(&host, event);
+            }
             core.take(input);
         }
         Ok(Self {
@@ -224,6 +232,7 @@ impl Agent {
             }
         };
         self.metrics.received(&event);
+        meet(&self.host, &event);
         if let Event::ProcessExit(exit) = &event {
             self.metrics.exited(&exit.process);
         }
@@ -297,6 +306,10 @@ impl Agent {
             self.metrics.set_table(fill);
         }
         self.metrics.set_table(self.host.scopes_fill());
+        self.metrics.set_table(self.host.pods_fill());
+        if let Some(fill) = self.host.endpoints_fill() {
+            self.metrics.set_table(fill);
+        }
         let extent = self.hub.extent();
         self.metrics.set_table(Fill {
             table: "history",
@@ -327,6 +340,18 @@ impl Agent {
             self.hub.miss(lost - self.lost_told, Why::RingFull);
             self.lost_told = lost;
         }
+    }
+}
+
+/// Whoever serves is asked for its cgroup at once: after its end it could not be.
+fn meet(host: &Host, event: &Event) {
+    let process: Option<&Process> = match event {
+        Event::Listener(change) if change.listening => change.actor.as_ref(),
+        Event::Existing(socket) if socket.state == TcpState::Listen => Some(&socket.process),
+        _ => None,
+    };
+    if let Some(process) = process {
+        host.meet(process);
     }
 }
 

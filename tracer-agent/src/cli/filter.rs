@@ -54,6 +54,10 @@ pub struct FilterArgs {
     #[arg(long, value_name = "ID", value_delimiter = ',', value_parser = container)]
     pub container: Vec<String>,
 
+    /// Only those whose owner or culprit runs in this pod: its name with or without its namespace, or how that begins
+    #[arg(long, value_name = "NAMESPACE/NAME", value_delimiter = ',', value_parser = pod)]
+    pub pod: Vec<String>,
+
     /// Only sockets of this network namespace: a file such as /run/netns/web, or its inode number
     #[arg(long, value_name = "PATH|INUM")]
     pub netns: Vec<Netns>,
@@ -87,6 +91,7 @@ impl FilterArgs {
             netns,
             process: self.process.clone(),
             container: self.container.clone(),
+            pod: self.pod.clone(),
             gateway: self.gateway.clone(),
             all: self.all,
         }
@@ -171,6 +176,16 @@ pub fn now() -> Zoned {
 fn container(text: &str) -> Result<String, WordError> {
     if text.is_empty() || !text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)) {
         return Err(WordError::Container);
+    }
+    Ok(text.to_owned())
+}
+
+/// A name of a pod, or how one begins: `shop/api`, `api`, `shop/`.
+fn pod(text: &str) -> Result<String, WordError> {
+    let is_part = |part: &str| part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b));
+    let (namespace, name) = text.split_once('/').unwrap_or(("any", text));
+    if text.is_empty() || namespace.is_empty() || !is_part(namespace) || !is_part(name) {
+        return Err(WordError::Pod);
     }
     Ok(text.to_owned())
 }

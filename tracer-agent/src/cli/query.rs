@@ -7,8 +7,8 @@ use super::{FilterArgs, Netns, now};
 use crate::output::selection::Selection;
 
 /// What may be asked for. `all` and `gateway` are not: they make the agent take more from the kernel.
-const WORDS: [&str; 9] =
-    ["since", "until", "upstream", "by", "cause", "impact", "process", "container", "netns"];
+const WORDS: [&str; 10] =
+    ["since", "until", "upstream", "by", "cause", "impact", "process", "container", "pod", "netns"];
 
 #[derive(Debug, Parser)]
 #[command(no_binary_name = true)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{FilterArgs, Netns, WithArgs, duration};
+use super::{FilterArgs, NamesArgs, Netns, WithArgs, duration};
 
 #[derive(Debug, Args)]
 pub struct RecordArgs {
@@ -28,6 +28,9 @@ pub struct RecordArgs {
     /// End after this time, such as 30s, 5m or 1h30m
     #[arg(long, value_name = "TIME", value_parser = duration, allow_hyphen_values = true)]
     pub duration: Option<Duration>,
+
+    #[command(flatten)]
+    pub names: NamesArgs,
 
     #[command(flatten)]
     pub with: WithArgs,

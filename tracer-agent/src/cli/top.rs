@@ -38,8 +38,8 @@ pub struct TypedFilter {
 }
 
 /// Options that need no dashes where nothing else can be meant.
-const OPTIONS: [&str; 10] =
-    ["since", "upstream", "by", "cause", "impact", "process", "container", "netns", "gateway", "all"];
+const OPTIONS: [&str; 11] =
+    ["since", "upstream", "by", "cause", "impact", "process", "container", "pod", "netns", "gateway", "all"];
 
 impl TypedFilter {
     /// Reads `by=upstream cause=oom_killed 10.0.3.7`; dashes are allowed.

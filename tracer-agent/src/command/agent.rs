@@ -8,6 +8,9 @@ use anyhow::Context as _;
 use super::told_to_stop;
 use crate::agent::Agent;
 use crate::cli::{AgentArgs, Global, selection_of};
+use crate::enrich::Sources;
+#[cfg(feature = "kubernetes")]
+use crate::enrich::kubernetes::Kubernetes;
 use crate::kernel::{Kernel, Options};
 use crate::output::filter::Filter;
 use crate::output::history::History;
@@ -27,6 +30,7 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// Runs until it is told to stop.
 pub(super) async fn run(args: &AgentArgs, global: &Global) -> anyhow::Result<()> {
+    let sources = sources(args).await?;
     // Who may not load the programs may not use the socket's directory either; the first is the reason.
     Kernel::supported()?;
     // Whatever may be occupied is taken before anything is loaded.
@@ -39,11 +43,9 @@ pub(super) async fn run(args: &AgentArgs, global: &Global) -> anyhow::Result<()>
     // Read while the programs are loaded.
     let journal = args.journal.place().map(|place| Opening::begin(place, args.history)).transpose();
     let journal = journal.context("cannot start the thread of the journal")?;
-    let mut agent = Agent::start(&Options {
-        vantage: None,
-        groups: args.with.groups(),
-        debug_programs: global.debug_programs,
-    })?;
+    let options =
+        Options { vantage: None, groups: args.with.groups(), debug_programs: global.debug_programs };
+    let mut agent = Agent::start(&options, sources)?;
     let written = remember(journal, args.history, &mut agent)?;
     let (metrics, health) = (agent.metrics(), agent.health());
     let ready = agent.ready();
@@ -76,6 +78,27 @@ pub(super) async fn run(args: &AgentArgs, global: &Global) -> anyhow::Result<()>
         let _ = tokio::time::timeout(LAST_LINES, written.finish()).await;
     }
     done
+}
+
+/// Where names come from: the node's files and, with `--kubernetes`, an API server.
+async fn sources(args: &AgentArgs) -> anyhow::Result<Sources> {
+    let sources = args.names.sources();
+    if !args.kubernetes.kubernetes {
+        return Ok(sources);
+    }
+    #[cfg(feature = "kubernetes")]
+    {
+        let node = args.kubernetes.node.clone();
+        let node = node.unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned());
+        let kubernetes = Some(Kubernetes::prepare(&node).await?);
+        Ok(Sources { kubernetes, ..sources })
+    }
+    #[cfg(not(feature = "kubernetes"))]
+    Err(super::Usage(
+        "--kubernetes is not compiled in: build with `cargo build --release -p tracer-agent --features kubernetes`"
+            .to_owned(),
+    )
+    .into())
 }
 
 /// Begins with what the journal holds of the past, and goes on writing it.

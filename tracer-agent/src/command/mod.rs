@@ -16,6 +16,9 @@ mod watch;
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+
 use crate::cli::{Cli, Command, LogLevel};
 use crate::kernel::LoadError;
 use crate::output::journal::JournalError;
@@ -95,15 +98,18 @@ fn say(what: &dyn std::fmt::Display) {
 }
 
 fn log_to_stderr(level: LogLevel, debug_programs: bool) {
-    let mut filter = level.0.map_or(tracing_subscriber::filter::LevelFilter::OFF, Into::into);
+    let mut filter = level.0.map_or(LevelFilter::OFF, Into::into);
     if debug_programs {
-        filter = filter.max(tracing_subscriber::filter::LevelFilter::DEBUG);
+        filter = filter.max(LevelFilter::DEBUG);
     }
+    // The Kubernetes client calls every attempt an error; what fails is said once where it is asked.
+    let client = if filter >= LevelFilter::DEBUG { filter } else { LevelFilter::OFF };
+    let targets = Targets::new().with_default(filter).with_target("kube_client", client);
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let subscriber =
         tracing_subscriber::fmt().with_max_level(filter).with_ansi(colours).with_writer(std::io::stderr);
     // A second initialisation (tests) keeps the first.
-    let _ = tracing::subscriber::set_global_default(subscriber.finish());
+    let _ = tracing::subscriber::set_global_default(subscriber.finish().with(targets));
 }
 
 /// Completes on ctrl-C or SIGTERM.

@@ -28,7 +28,7 @@ pub(super) async fn run(args: &RecordArgs, global: &Global) -> anyhow::Result<()
     let (recorder, mut written) =
         if args.file == Path::new("-") { Recorder::stdout()? } else { Recorder::file(&args.file)? };
     let options = Options { vantage, groups: args.with.groups(), debug_programs: global.debug_programs };
-    let agent = Agent::start_recorded(&options, recorder)?;
+    let agent = Agent::start_recorded(&options, args.names.sources(), recorder)?;
     let filter = Filter { all: args.all, ..Filter::default() };
     let verdicts = agent.hub().subscribe("recording", filter, QUEUE)?;
     let count = args.count.map(std::num::NonZeroU64::get);

@@ -10,6 +10,7 @@ use super::selection::selection;
 use super::{Usage, record, told_to_stop};
 use crate::agent::Agent;
 use crate::cli::{Global, WatchArgs};
+use crate::enrich::Sources;
 use crate::kernel::{Kernel, Options};
 use crate::output::filter::Filter;
 use crate::output::printer::{Feed, Format, Limits, Printer};
@@ -55,7 +56,9 @@ pub(super) async fn run(args: &WatchArgs, global: &Global) -> anyhow::Result<()>
                 printer.follow(Feed::Agent(client), limits).await?;
             }
             None if selection.span.since.is_some() => return Err(no_past(args)),
-            None => own(&options, selection.filter, limits, recorder, &mut printer).await?,
+            None => {
+                own(&options, args.names.sources(), selection.filter, limits, recorder, &mut printer).await?
+            }
         }
         anyhow::Ok(())
     };
@@ -115,14 +118,15 @@ fn no_past(args: &WatchArgs) -> anyhow::Error {
 /// Loads the programs for this command alone.
 async fn own(
     options: &Options,
+    sources: Sources,
     filter: Filter,
     limits: Limits,
     recorder: Option<Recorder>,
     printer: &mut Printer,
 ) -> anyhow::Result<()> {
     let agent = match recorder {
-        Some(recorder) => Agent::start_recorded(options, recorder)?,
-        None => Agent::start(options)?,
+        Some(recorder) => Agent::start_recorded(options, sources, recorder)?,
+        None => Agent::start(options, sources)?,
     };
     let subscription = agent.hub().subscribe("stdout", filter, QUEUE)?;
     let feed = Feed::Own(agent.started(), subscription);

@@ -90,7 +90,8 @@ fn is_hex(text: &str) -> bool {
 /// `kubepods-burstable-pod<uid>.slice` (systemd, `_` for `-`), or `pod<uid>` (cgroupfs).
 fn pod_uid_of(segment: &str) -> Option<String> {
     let text = match segment.strip_suffix(".slice") {
-        Some(slice) => slice.strip_prefix("kubepods")?.rsplit_once("-pod")?.1,
+        // Below a root of its own (`--cgroup-root`) all that stands above is repeated: `kubelet-kubepods-pod<uid>`.
+        Some(slice) => slice.split_once("kubepods")?.1.rsplit_once("-pod")?.1,
         None => segment.strip_prefix("pod")?,
     };
     let uid = text.replace('_', "-");
@@ -148,6 +149,20 @@ mod tests {
             ("/kubepods.slice/kubepods-pod<uid_>.slice/crio-<id>.scope", Some(CriO), Some(UID)),
             ("/kubepods.slice/kubepods-pod<uid_>.slice/crio-<id>.scope/container", Some(CriO), Some(UID)),
             ("/kubelet.slice/kubelet-kubepods.slice/pod<uid>/<id>", None, Some(UID)),
+            (
+                "/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-besteffort.slice/kubelet-kubepods-besteffort-pod<uid_>.slice/cri-containerd-<id>.scope",
+                Some(Containerd),
+                Some(UID),
+            ),
+            // A node that is itself a container (kind, minikube).
+            ("/docker/<other>/kubelet/kubepods/burstable/pod<uid>/<id>", None, Some(UID)),
+            // As an agent sees others from a cgroup namespace of its own.
+            (
+                "/../../kubepods-burstable-pod<uid_>.slice/cri-containerd-<id>.scope",
+                Some(Containerd),
+                Some(UID),
+            ),
+            ("/../../pod<uid>/<id>", None, Some(UID)),
             ("/kubepods/besteffort/pod<uid>/<id>", None, Some(UID)),
             (
                 "/kubepods/pod0123456789abcdef0123456789abcdef/<id>",

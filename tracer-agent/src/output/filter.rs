@@ -32,6 +32,9 @@ pub struct Filter {
     /// The container of the owner: its whole id, or how it begins.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub container: Vec<String>,
+    /// The pod of the owner or of the culprit: `NAMESPACE/NAME`, `NAME`, or how one of them begins.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pod: Vec<String>,
     /// Processes that count as gateways besides those that the agent knows: their own closes are news too.
     pub gateway: Vec<GatewayFilter>,
     /// Also what harmed nobody.
@@ -111,13 +114,14 @@ impl Filter {
             && any_or_none(&self.netns, |netns| *netns == view.netns)
             && any_or_none(&self.process, |process| process.names_one_of(view))
             && any_or_none(&self.container, |container| view.is_of_container(container))
+            && any_or_none(&self.pod, |pod| view.pods().any(|of| of.begins_with(pod)))
             && (self.upstream.is_empty() || self.holds_upstream(view))
     }
 
     /// Whether [`Filter::matches`] is true of everything.
     #[must_use]
     pub fn takes_everything(&self) -> bool {
-        let Self { upstream, by, cause, impact, netns, process, container, gateway: _, all: _ } = self;
+        let Self { upstream, by, cause, impact, netns, process, container, pod, gateway: _, all: _ } = self;
         upstream.is_empty()
             && by.is_empty()
             && cause.is_empty()
@@ -125,6 +129,7 @@ impl Filter {
             && netns.is_empty()
             && process.is_empty()
             && container.is_empty()
+            && pod.is_empty()
     }
 
     fn holds_upstream(&self, view: &VerdictView) -> bool {

@@ -169,3 +169,21 @@ fn containers_are_told_by_how_their_id_begins() {
     assert!(shows(&of(&"ab".repeat(32)), &verdict));
     assert!(!shows(&of("ba"), &verdict));
 }
+
+#[test]
+fn pods_are_told_on_both_sides_by_how_their_names_begin() {
+    let of = |name: &str| Filter { pod: vec![name.to_owned()], ..Filter::default() };
+    let mut owner = fixture::oom_killed();
+    owner.owner.as_mut().unwrap().cgroup_id = fixture::POD_CGROUP;
+    let mut culprit = fixture::oom_killed();
+    culprit.culprit.as_mut().unwrap().process.cgroup_id = fixture::POD_CGROUP;
+    for verdict in [owner, culprit] {
+        for word in ["shop/", "shop/api", "shop/api-66b6c48dd5-gz5nx", "api-66b", "api-66b6c48dd5-gz5nx"] {
+            assert!(shows(&of(word), &verdict), "{word}");
+        }
+        for word in ["sho/", "shop/b", "pi-66b", "shop", "hop/api"] {
+            assert!(!shows(&of(word), &verdict), "{word}");
+        }
+    }
+    assert!(!shows(&of("shop/"), &fixture::oom_killed()));
+}

@@ -4,17 +4,25 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use super::{Names, Origin, VerdictView};
+use crate::enrich::container::Container;
+use crate::enrich::endpoint::Endpoint;
 use crate::enrich::gateways::{Proxy, Registration, State};
+use crate::enrich::pods::Pod;
 use crate::event::{Exit, Process, Role, Target};
 use crate::verdict::{By, Cause, Confidence, Connection, Culprit, How, Impact, Verdict};
 
 pub const KTIME: u64 = 1_000_000_000;
 pub const KNOWN_REASON: u32 = 3;
 pub const CONTAINER_CGROUP: u64 = 2;
+pub const POD_CGROUP: u64 = 3;
+
+pub const POD_UID: &str = "2d9d0c1c-7a6c-4c1e-9a43-0f5a7c6a8b11";
 
 const UPSTREAM: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 3, 7)), 9000);
 /// Stands in the configuration of a gateway.
 pub const CONFIGURED: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 3, 8)), 9000);
+/// An address of a Service.
+pub const SERVED: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 3, 9)), 9000);
 const OWN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 1, 2)), 43210);
 
 pub fn origin() -> Origin {
@@ -93,14 +101,25 @@ pub fn shared(verdict: &Verdict) -> Arc<VerdictView> {
     Arc::new(view(verdict))
 }
 
-/// A host with one service and one container.
+/// A host with one service, one container and one pod.
 pub struct FixedNames;
 
 impl Names for FixedNames {
     fn cgroup(&self, process: &Process) -> Option<String> {
         Some(match process.cgroup_id {
             CONTAINER_CGROUP => format!("/docker/{}", "ab".repeat(32)),
+            POD_CGROUP => format!("/kubepods/pod{POD_UID}/{}", "cd".repeat(32)),
             _ => "/system.slice/nginx.service".to_owned(),
+        })
+    }
+
+    fn pod(&self, container: &Container) -> Option<Pod> {
+        container.pod_uid.as_ref().map(|uid| Pod {
+            namespace: Some("shop".to_owned()),
+            name: Some("api-66b6c48dd5-gz5nx".to_owned()),
+            uid: uid.clone(),
+            container: Some("php-fpm".to_owned()),
+            workload: Some("deployment/api".to_owned()),
         })
     }
 
@@ -110,6 +129,17 @@ impl Names for FixedNames {
 
     fn scope(&self, _netns: u32) -> String {
         "host".to_owned()
+    }
+
+    fn endpoint(&self, target: &Target) -> Option<Endpoint> {
+        let served = |pod: Option<&str>| {
+            Some(Endpoint { service: Some("shop/api".to_owned()), pod: pod.map(str::to_owned) })
+        };
+        match target {
+            Target::Tcp(SERVED) => served(Some("shop/api-66b6c48dd5-gz5nx")),
+            Target::Tcp(CONFIGURED) => served(None),
+            _ => None,
+        }
     }
 
     fn registration(&self, target: &Target, _netns: u32, _owner: Option<&Process>) -> Option<Registration> {

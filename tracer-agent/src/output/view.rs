@@ -22,7 +22,10 @@ use super::history::Extent;
 use super::stale::Stale;
 use super::state::StateView;
 use super::text::printable_json;
+use crate::enrich::container::Container;
+use crate::enrich::endpoint::Endpoint;
 use crate::enrich::gateways::Registration;
+use crate::enrich::pods::Pod;
 use crate::event::{Process, Role, Target};
 use crate::verdict::{By, Cause, Confidence, How, Impact, Verdict};
 
@@ -33,10 +36,14 @@ pub const SCHEMA: u32 = 1;
 pub trait Names {
     /// Path of the cgroup of a process.
     fn cgroup(&self, process: &Process) -> Option<String>;
+    /// The pod of a container.
+    fn pod(&self, container: &Container) -> Option<Pod>;
     /// Name of a number of the running kernel's `enum sk_rst_reason`.
     fn reset_reason(&self, number: u32) -> Option<String>;
     /// Whose network a namespace is: `host`, or a container.
     fn scope(&self, netns: u32) -> String;
+    /// What an API server of Kubernetes says of what was dialled.
+    fn endpoint(&self, target: &Target) -> Option<Endpoint>;
     /// What the configuration of a gateway says of what `owner` dialled in a network namespace.
     fn registration(&self, target: &Target, netns: u32, owner: Option<&Process>) -> Option<Registration>;
 }
@@ -78,9 +85,12 @@ pub struct VerdictView {
     pub scope: String,
     pub role: Role,
     pub upstream: Option<String>,
-    /// What a gateway's configuration calls it: see [`Registration::name`].
+    /// What a gateway's configuration calls it: see [`Registration::name`]; else its Service in Kubernetes.
     #[serde(default)]
     pub upstream_name: Option<String>,
+    /// The pod whose address it is, as the API server of Kubernetes says: `NAMESPACE/NAME`.
+    #[serde(default)]
+    pub upstream_pod: Option<String>,
     /// Where it stands in a gateway's configuration, and as what.
     #[serde(default)]
     pub registration: Option<Registration>,
@@ -189,13 +199,22 @@ impl VerdictView {
     pub fn new(verdict: &Verdict, names: &dyn Names, origin: &Origin) -> Self {
         // First, since whose network a namespace is may be learned from the processes in it.
         let owner = verdict.owner.as_ref().map(|p| OwnerView::new(p, names, origin));
+        let culprit = verdict.culprit.as_ref().map(|culprit| CulpritView::new(culprit, names, origin));
         let registration = verdict
             .upstream
             .as_ref()
             .and_then(|target| names.registration(target, verdict.netns, verdict.owner.as_ref()));
+        let configured = registration.as_ref().and_then(|registration| registration.name.clone());
+        let endpoint =
+            verdict.upstream.as_ref().and_then(|target| names.endpoint(target)).unwrap_or_default();
         let stale = registration.as_ref().and_then(|registration| Stale::of(verdict, registration, origin));
         let mut evidence = verdict.evidence.clone();
         evidence.extend(stale.as_ref().map(Stale::evidence));
+        let mut summary =
+            stale.map_or_else(|| verdict.summary.clone(), |stale| stale.summary(&verdict.summary));
+        if let Some(words) = culprit.as_ref().and_then(CulpritView::pod_words) {
+            summary = format!("{summary}; {words}");
+        }
         Self {
             schema: SCHEMA,
             kind: Kind::Verdict,
@@ -205,7 +224,8 @@ impl VerdictView {
             scope: names.scope(verdict.netns),
             role: verdict.role,
             upstream: verdict.upstream.as_ref().map(Target::to_string),
-            upstream_name: registration.as_ref().and_then(|registration| registration.name.clone()),
+            upstream_name: configured.or(endpoint.service),
+            upstream_pod: endpoint.pod,
             registration,
             listener: verdict.listener.map(|a| a.to_string()),
             local: verdict.local.map(|a| a.to_string()),
@@ -218,7 +238,7 @@ impl VerdictView {
             how: verdict.how,
             rst_reason: verdict.rst_reason.map(|n| names.reset_reason(n).unwrap_or_else(|| n.to_string())),
             owner,
-            culprit: verdict.culprit.as_ref().map(|culprit| CulpritView::new(culprit, origin)),
+            culprit,
             connection: ConnectionView {
                 cookie: verdict.connection.cookie,
                 age_ms: verdict.connection.age_ms.map(to_the_microsecond),
@@ -231,7 +251,7 @@ impl VerdictView {
             },
             join: JoinView::new(verdict),
             evidence,
-            summary: stale.map_or_else(|| verdict.summary.clone(), |stale| stale.summary(&verdict.summary)),
+            summary,
         }
     }
 
@@ -246,6 +266,13 @@ impl VerdictView {
     pub fn is_of_container(&self, id: &str) -> bool {
         let container = self.owner.as_ref().and_then(|owner| owner.container.as_deref());
         container.is_some_and(|container| container.starts_with(id))
+    }
+
+    /// The pods of the owner and of the culprit.
+    pub fn pods(&self) -> impl Iterator<Item = &Pod> {
+        let owner = self.owner.as_ref().and_then(|owner| owner.pod.as_ref());
+        let culprit = self.culprit.as_ref().and_then(|culprit| culprit.pod.as_ref());
+        owner.into_iter().chain(culprit)
     }
 }
 

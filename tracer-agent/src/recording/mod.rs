@@ -20,7 +20,10 @@ pub use read::{Fault, ReadError, Remark};
 pub use replay::Replay;
 pub use write::{NotedNames, RecordError, Recorder, Written, input_line};
 
+use crate::enrich::container::Container;
+use crate::enrich::endpoint::Endpoint;
 use crate::enrich::gateways::Registration;
+use crate::enrich::pods::Pod;
 use crate::event::{Process, QueueDrops, Target};
 use crate::output::view::HookView;
 use crate::output::{Names, Origin, Ready};
@@ -92,6 +95,14 @@ pub enum Question {
     Scope {
         netns: u32,
     },
+    /// The pod of a container.
+    Pod {
+        container: String,
+    },
+    /// What an API server says of an address.
+    Endpoint {
+        target: Target,
+    },
     /// `comm` is the name of the process that dialled.
     Registration {
         target: Target,
@@ -109,11 +120,17 @@ pub struct Answer {
     /// Of an upstream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registration: Option<Registration>,
+    /// Of a container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<Pod>,
+    /// Of an address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<Endpoint>,
 }
 
 /// The last answer to each question. A recorder and a replay forget at the same lines.
 #[derive(Clone, Debug, Default)]
-struct Answers(HashMap<Question, (Option<String>, Option<Registration>)>);
+struct Answers(HashMap<Question, Answer>);
 
 // === impl Header ===
 
@@ -143,29 +160,44 @@ impl Question {
         Self::Cgroup { tgid: process.tgid, start_boottime: process.start_boottime }
     }
 
+    fn pod_of(container: &Container) -> Self {
+        Self::Pod { container: container.id.clone() }
+    }
+
     fn registration_of(target: &Target, netns: u32, owner: Option<&Process>) -> Self {
         let comm = owner.map(|process| process.comm.clone());
         Self::Registration { target: target.clone(), netns, comm }
     }
 }
 
-// === impl Answers ===
+// === impl Answer, Answers ===
+
+impl Answer {
+    fn named(question: Question, name: Option<String>) -> Self {
+        Self { question, name, registration: None, pod: None, endpoint: None }
+    }
+
+    /// As good as no answer.
+    fn is_empty(&self) -> bool {
+        let Self { question: _, name, registration, pod, endpoint } = self;
+        name.is_none() && registration.is_none() && pod.is_none() && endpoint.is_none()
+    }
+}
 
 impl Answers {
     fn to(&self, question: &Question) -> Option<&str> {
-        self.0.get(question)?.0.as_deref()
+        self.0.get(question)?.name.as_deref()
     }
 
     fn knows(&self, answer: &Answer) -> bool {
-        let known = self.0.get(&answer.question);
-        known.is_some_and(|(name, registration)| *name == answer.name && *registration == answer.registration)
+        self.0.get(&answer.question).map_or(answer.is_empty(), |known| known == answer)
     }
 
     fn learn(&mut self, answer: Answer) {
         if self.0.len() >= NAMES && !self.0.contains_key(&answer.question) {
             self.0.clear();
         }
-        self.0.insert(answer.question, (answer.name, answer.registration));
+        self.0.insert(answer.question.clone(), answer);
     }
 }
 
@@ -184,12 +216,20 @@ impl Names for RecordedNames<'_> {
         self.reset_reasons.get(&number).cloned()
     }
 
+    fn pod(&self, container: &Container) -> Option<Pod> {
+        self.answers.0.get(&Question::pod_of(container))?.pod.clone()
+    }
+
     fn scope(&self, netns: u32) -> String {
         // Without an answer (its line was omitted) the commonest one.
         self.answers.to(&Question::Scope { netns }).unwrap_or("host").to_owned()
     }
 
+    fn endpoint(&self, target: &Target) -> Option<Endpoint> {
+        self.answers.0.get(&Question::Endpoint { target: target.clone() })?.endpoint.clone()
+    }
+
     fn registration(&self, target: &Target, netns: u32, owner: Option<&Process>) -> Option<Registration> {
-        self.answers.0.get(&Question::registration_of(target, netns, owner))?.1.clone()
+        self.answers.0.get(&Question::registration_of(target, netns, owner))?.registration.clone()
     }
 }

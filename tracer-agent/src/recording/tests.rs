@@ -14,6 +14,7 @@ use crate::table::SETTLE_NS;
 
 const NETNS: u32 = 4_026_532_246;
 const START: u64 = 1_000_000_000;
+const UID: &str = "2d9d0c1c-7a6c-4c1e-9a43-0f5a7c6a8b11";
 
 fn header() -> Header {
     Header {
@@ -138,6 +139,8 @@ fn names_and_the_clock_are_those_of_the_recording() {
             question,
             name: Some(name.to_owned()),
             registration: None,
+            pod: None,
+            endpoint: None,
         }))
         .unwrap()
     };
@@ -145,7 +148,12 @@ fn names_and_the_clock_are_those_of_the_recording() {
         header_line(),
         end,
         input_line(&Input::Tick { now_ns: START + 1, clock_offset_ns: 1_795_176_190_000_000_000 }),
-        name(Question::Cgroup { tgid: 812, start_boottime: 5 }, "/system.slice/nginx.service"),
+        name(Question::Cgroup { tgid: 812, start_boottime: 5 }, &format!("/kubepods/pod{UID}/{}", "ab".repeat(32))),
+        format!(
+            r#"{{"kind":"name","of":"pod","container":"{}","name":null,"pod":{{"namespace":"shop","name":"edge-0","uid":"{UID}","container":null,"workload":"statefulset/edge"}}}}"#,
+            "ab".repeat(32)
+        ),
+        r#"{"kind":"name","of":"endpoint","target":{"tcp":"10.0.3.7:9000"},"name":null,"endpoint":{"service":"shop/api","pod":"shop/api-0"}}"#.to_owned(),
         name(Question::Scope { netns: NETNS }, "0123456789ab"),
         r#"{"kind":"name","of":"registration","target":{"tcp":"10.0.3.7:9000"},"netns":4026532246,"comm":"nginx",
         "name":null,"registration":{"gateway":"nginx","name":"api","weight":null,"state":"backup",
@@ -159,8 +167,8 @@ fn names_and_the_clock_are_those_of_the_recording() {
     for part in [
         r#""time":"2026-11-20T12:03:11.000000000Z","host":"gw-1","netns":4026532246,"scope":"0123456789ab""#,
         r#""cause":"reset_without_response""#,
-        r#""upstream_name":"api","registration":{"gateway":"nginx","name":"api","weight":null,"state":"backup""#,
-        r#""cgroup":"/system.slice/nginx.service""#,
+        r#""upstream_name":"api","upstream_pod":"shop/api-0","registration":{"gateway":"nginx","name":"api","weight":null,"state":"backup""#,
+        r#""pod":{"namespace":"shop","name":"edge-0","uid":"2d9d0c1c-7a6c-4c1e-9a43-0f5a7c6a8b11","container":null"#,
     ] {
         assert!(verdict.contains(part), "{part} is not in {verdict}");
     }

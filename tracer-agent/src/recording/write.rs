@@ -13,7 +13,10 @@ use tokio::sync::oneshot;
 
 use super::{Answer, Answers, Header, Line, Question};
 use crate::agent::Input;
+use crate::enrich::container::Container;
+use crate::enrich::endpoint::Endpoint;
 use crate::enrich::gateways::Registration;
+use crate::enrich::pods::Pod;
 use crate::event::{Process, Target};
 use crate::kernel::privileges;
 use crate::output::Names;
@@ -251,7 +254,7 @@ impl<'a> NotedNames<'a> {
     }
 
     fn note(&self, question: Question, name: Option<String>) {
-        self.noted.borrow_mut().push(Answer { question, name, registration: None });
+        self.noted.borrow_mut().push(Answer::named(question, name));
     }
 }
 
@@ -260,6 +263,13 @@ impl Names for NotedNames<'_> {
         let path = self.names.cgroup(process);
         self.note(Question::cgroup_of(process), path.clone());
         path
+    }
+
+    fn pod(&self, container: &Container) -> Option<Pod> {
+        let pod = self.names.pod(container);
+        let answer = Answer { pod: pod.clone(), ..Answer::named(Question::pod_of(container), None) };
+        self.noted.borrow_mut().push(answer);
+        pod
     }
 
     fn reset_reason(&self, number: u32) -> Option<String> {
@@ -273,10 +283,19 @@ impl Names for NotedNames<'_> {
         scope
     }
 
+    fn endpoint(&self, target: &Target) -> Option<Endpoint> {
+        let endpoint = self.names.endpoint(target);
+        let question = Question::Endpoint { target: target.clone() };
+        let answer = Answer { endpoint: endpoint.clone(), ..Answer::named(question, None) };
+        self.noted.borrow_mut().push(answer);
+        endpoint
+    }
+
     fn registration(&self, target: &Target, netns: u32, owner: Option<&Process>) -> Option<Registration> {
         let registration = self.names.registration(target, netns, owner);
         let question = Question::registration_of(target, netns, owner);
-        self.noted.borrow_mut().push(Answer { question, name: None, registration: registration.clone() });
+        let answer = Answer { registration: registration.clone(), ..Answer::named(question, None) };
+        self.noted.borrow_mut().push(answer);
         registration
     }
 }

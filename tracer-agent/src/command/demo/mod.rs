@@ -18,6 +18,7 @@ use stage::Stage;
 use super::told_to_stop;
 use crate::agent::Agent;
 use crate::cli::{Ending, Global};
+use crate::enrich::Sources;
 use crate::kernel::Options;
 use crate::output::filter::Filter;
 use crate::output::hub::{Hub, Item, Subscription};
@@ -108,7 +109,8 @@ struct Incomplete(Outcome);
 /// # Errors
 /// If they cannot be loaded, and if a verdict was not the right one.
 pub(super) async fn command(global: &Global) -> Result<()> {
-    let agent = Agent::start(&Options { debug_programs: global.debug_programs, ..Options::default() })?;
+    let options = Options { debug_programs: global.debug_programs, ..Options::default() };
+    let agent = Agent::start(&options, Sources::default())?;
     let ready = agent.ready()();
     let hub = agent.hub();
     let mut printer = Printer::stdout(Format::stdout(false))?;

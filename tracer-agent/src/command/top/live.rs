@@ -162,6 +162,7 @@ fn narrowed(given: &Selection, typed: Selection) -> Selection {
     replace(&mut filter.netns, new.netns);
     replace(&mut filter.process, new.process);
     replace(&mut filter.container, new.container);
+    replace(&mut filter.pod, new.pod);
     replace(&mut filter.gateway, new.gateway);
     filter.all |= new.all;
     both.span.since = typed.span.since.or(both.span.since);
@@ -188,6 +189,7 @@ fn words(filter: &Filter) -> String {
         option("netns", &filter.netns),
         option("process", &filter.process),
         option("container", &filter.container),
+        option("pod", &filter.pod),
     ];
     printable(&words.into_iter().flatten().collect::<Vec<_>>().join(" ")).into_owned()
 }

@@ -84,7 +84,7 @@ fn a_line_is_the_one_of_the_contract() {
 fn a_rotation_that_was_interrupted_anywhere_costs_the_oldest_file_only() {
     for done in 0..=4 {
         let (_folder, path) = folder();
-        let place = place(&path, 3000, 4);
+        let place = place(&path, 4000, 4);
         let mut next = 0;
         let mut out = Appender::open(place.clone()).unwrap();
         while !older(&path, 3).exists() || fs::metadata(&path).unwrap().len() < 2000 {
@@ -207,7 +207,7 @@ fn nothing_is_written_to_what_is_not_the_agents_own() {
 #[test]
 fn the_last_lines_are_read_from_the_last_files() {
     let (_folder, path) = folder();
-    let mut out = Appender::open(place(&path, 3000, 9)).unwrap();
+    let mut out = Appender::open(place(&path, 4000, 9)).unwrap();
     for cookie in 0..20 {
         out.append(&line(cookie)).unwrap();
     }

@@ -130,6 +130,11 @@ fn owner(with: &mut Attributes, view: &VerdictView) {
     with.text("process.executable.name", owner.comm.as_str());
     with.text("process.linux.cgroup", owner.cgroup.as_deref());
     with.text("container.id", owner.container.as_deref());
+    let Some(pod) = &owner.pod else { return };
+    with.text("k8s.pod.uid", pod.uid.as_str());
+    with.text("k8s.pod.name", pod.name.as_deref());
+    with.text("k8s.namespace.name", pod.namespace.as_deref());
+    with.text("k8s.container.name", pod.container.as_deref());
 }
 
 fn blamed(with: &mut Attributes, culprit: &CulpritView) {

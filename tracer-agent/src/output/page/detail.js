@@ -37,6 +37,8 @@ function verdictArticle(v, now) {
     v.owner && 'owner ' + process(v.owner),
     culprit && 'culprit ' + culprit.filter(Boolean).join(' '),
     v.owner && v.owner.container && 'container ' + v.owner.container.slice(0, 12),
+    v.owner && podOf(v.owner),
+    v.culprit && podOf(v.culprit),
     v.local && 'from ' + v.local,
     v.upstream_name && 'configured as ' + v.upstream_name,
     v.registration && v.registration.file && 'in ' + v.registration.file + (v.registration.line ? ':' + v.registration.line : ''),
@@ -44,6 +46,11 @@ function verdictArticle(v, now) {
   ].filter(Boolean);
   article.append(node('p', 'fields', fields.join(' · ')));
   return article;
+}
+
+function podOf(p) {
+  if (!p.pod || !p.pod.name) return null;
+  return p.comm + ' of pod ' + p.pod.namespace + '/' + p.pod.name + (p.pod.workload ? ' (' + p.pod.workload + ')' : '');
 }
 
 class Detail {

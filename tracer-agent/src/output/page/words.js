@@ -1,6 +1,6 @@
 // Words and figures: what is typed, what is shown.
 
-const NAMES = ['upstream', 'by', 'cause', 'impact', 'process', 'container', 'since'];
+const NAMES = ['upstream', 'by', 'cause', 'impact', 'process', 'container', 'pod', 'since'];
 const LOST = new Set(['connect_failed', 'request_lost', 'response_truncated']);
 const WORDS = {
   by: ['upstream', 'gateway', 'client', 'firewall', 'network', 'operator', 'unknown'],
@@ -83,6 +83,12 @@ function predicate(filters, latest) {
   if (processes.length) tests.push((v) => named(v.owner) || named(v.culprit));
   const containers = list('container');
   if (containers.length) tests.push((v) => v.owner && v.owner.container && containers.some((c) => v.owner.container.startsWith(c)));
+  const pods = list('pod');
+  const inPod = (p, word) => {
+    if (!p || !p.pod || !p.pod.name) return false;
+    return (word.includes('/') ? p.pod.namespace + '/' + p.pod.name : p.pod.name).startsWith(word);
+  };
+  if (pods.length) tests.push((v) => pods.some((word) => inPod(v.owner, word) || inPod(v.culprit, word)));
   const upstreams = list('upstream').map(upstreamTest);
   if (upstreams.length) tests.push((v) => v.upstream && upstreams.some((holds) => holds(v.upstream)));
   if (filters.since) {

@@ -22,7 +22,7 @@ const TEXT: &[&str] = &[
     " by=upstream        as the command line",
     " cause=oom_killed   has it with --by,",
     " upstream=10.0.0.0/8",
-    " impact= process= container= netns=",
+    " impact= process= container= pod= netns=",
     " since=5m           count from then on",
     "",
     "COLUMNS",
