@@ -11,7 +11,8 @@ use crate::capabilities::{BPF, PERFMON, SYS_PTRACE};
 use crate::container::{Container, Mount};
 
 /// What may be applied, relative to `deploy/kubernetes`.
-pub const KUSTOMIZATIONS: &[&str] = &["base", "overlays/privileged", "overlays/prometheus-operator"];
+pub const KUSTOMIZATIONS: &[&str] =
+    &["base", "overlays/privileged", "overlays/enrich", "overlays/prometheus-operator"];
 
 /// A program of the tests' own Python environment, which `cargo xtask setup --test` makes.
 ///

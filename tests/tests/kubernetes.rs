@@ -89,6 +89,33 @@ fn the_overlay_changes_what_it_says_and_nothing_else() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn the_overlay_for_names_may_read_them_and_no_more() -> Result<()> {
+    let enrich = documents(&rendered("overlays/enrich")?)?;
+    let mut read = Vec::new();
+    for rule in items(&only(&enrich, "ClusterRole")?["rules"])? {
+        ensure!(rule["verbs"] == serde_json::json!(["list", "watch"]), "{rule}");
+        read.extend(items(&rule["resources"])?.iter().filter_map(Value::as_str));
+    }
+    ensure!(read == ["pods", "services", "endpointslices"], "{read:?}");
+    let (subject, account) =
+        (&only(&enrich, "ClusterRoleBinding")?["subjects"][0], only(&enrich, "ServiceAccount")?);
+    for key in ["name", "namespace"] {
+        ensure!(subject[key] == account["metadata"][key], "{subject} is not {account}");
+    }
+    let daemonset = only(&enrich, "DaemonSet")?;
+    let pod = &daemonset["spec"]["template"]["spec"];
+    ensure!(pod["serviceAccountName"] == account["metadata"]["name"], "{pod}");
+    ensure!(pod["automountServiceAccountToken"] == true, "{pod}");
+    let given = container(daemonset, NODE)?;
+    ensure!(given.arguments.ends_with(&["--kubernetes".to_owned()]), "{given:?}");
+    ensure!(given.environment.contains(&("NODE_NAME".to_owned(), "node-1".to_owned())), "{given:?}");
+    // The flag is refused by a program that was built without it.
+    let image = Path::new(env!("CARGO_MANIFEST_DIR")).join("../xtask/src/image.rs");
+    ensure!(std::fs::read_to_string(image)?.contains("\"--features\", \"kubernetes\""));
+    Ok(())
+}
+
 /// Kinds that Kubernetes itself does not know.
 fn of_the_operator(document: &Value) -> bool {
     document["apiVersion"].as_str().is_some_and(|version| version.starts_with("monitoring.coreos.com/"))

@@ -47,6 +47,8 @@ pub fn build_command() -> Result<Command> {
     let target = host()?;
     let mut cargo = layout::cargo();
     cargo.args(["build", "--release", "--package", "tracer-agent", "--bin", "rstrace", "--target", &target]);
+    // What a node of a cluster may be asked for.
+    cargo.args(["--features", "kubernetes"]);
     let variable = format!("CARGO_TARGET_{}_RUSTFLAGS", target.to_uppercase().replace(['-', '.'], "_"));
     cargo.env(variable, "-C target-feature=+crt-static");
     Ok(cargo)
