@@ -20,6 +20,8 @@ use tempfile::TempDir;
 const API_UID: &str = "2d9d0c1c-7a6c-4c1e-9a43-0f5a7c6a8b11";
 const EDGE_UID: &str = "5b0d3a52-11d4-4a7c-8f7e-8a6f3f1f2c90";
 const DB_UID: &str = "9e6c1b1a-90a4-4f0b-8d53-6f0c2f7d4e21";
+/// Of no pod that has files: the agents of all tests see every process of this host.
+const UNKNOWN_UID: &str = "c4f6f9d2-7f0e-4d3b-a8e5-1b2c3d4e5f60";
 const API: &str = "api-66b6c48dd5-gz5nx";
 const EDGE: &str = "edge-x7x8k";
 
@@ -116,11 +118,11 @@ fn owner_and_culprit_are_told_by_pod_container_and_workload() -> Result<()> {
 fn a_pod_without_files_has_its_uid_and_no_names() -> Result<()> {
     let nowhere = tempfile::tempdir()?;
     let mut agent = Agent::start_with(&["--pod-logs", &nowhere.path().join("pods").to_string_lossy()])?;
-    let edge = NamedCgroup::create(&format!("kubepods/pod{EDGE_UID}/{}", id("ef")))?;
-    let api = NamedCgroup::create(&format!("kubepods/pod{API_UID}/{}", id("ab")))?;
+    let edge = NamedCgroup::create(&format!("kubepods/pod{UNKNOWN_UID}/{}", id("12")))?;
+    let api = NamedCgroup::create(&format!("kubepods/pod{UNKNOWN_UID}/{}", id("34")))?;
     let line = crash(&mut agent, &edge, &api)?;
     let nameless =
-        json!({"namespace": null, "name": null, "uid": API_UID, "container": null, "workload": null});
+        json!({"namespace": null, "name": null, "uid": UNKNOWN_UID, "container": null, "workload": null});
     ensure!(line["culprit"]["pod"] == nameless, "{line}");
     ensure!(!line["summary"].to_string().contains("is of pod"), "{line}");
     Ok(())
