@@ -12,7 +12,7 @@ use rstrace_tests::cgroup::NamedCgroup;
 use rstrace_tests::client::Request;
 use rstrace_tests::netns::{Family, Link, Net};
 use rstrace_tests::nginx::{GatewayOptions, Nginx};
-use rstrace_tests::process::run_within;
+use rstrace_tests::process::{poll, run_within};
 use rstrace_tests::server::Server;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -109,8 +109,11 @@ fn owner_and_culprit_are_told_by_pod_container_and_workload() -> Result<()> {
     };
     ensure!(past("ingress/edge")? == 2 && past("shop/")? == 2, "the owner, and the culprit");
     ensure!(past("api")? == 1 && past("shop/db-0")? == 1 && past("shop/x")? == 0, "by name");
-    let known = agent.scrape()?.sum("rstrace_table_entries", &[("table", "pods")]);
-    ensure!(known >= 3.0, "{known} containers of pods are known");
+    // Told once a second.
+    poll("the containers on /metrics", Duration::from_secs(5), || {
+        let known = agent.scrape().ok()?.sum("rstrace_table_entries", &[("table", "pods")]);
+        (known >= 3.0).then_some(())
+    })?;
     Ok(())
 }
 
