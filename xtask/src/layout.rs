@@ -9,6 +9,9 @@ use std::process::Command;
 pub const BPF_TARGET: &str =
     if cfg!(target_endian = "big") { "bpfeb-unknown-none" } else { "bpfel-unknown-none" };
 
+/// What is off unless it is asked for, as cargo wants it beside several packages.
+pub const ALL_FEATURES: &str = "tracer-agent/kubernetes";
+
 /// The folder of the root `Cargo.toml`.
 pub fn workspace() -> PathBuf {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -21,7 +21,7 @@ pub fn run() -> Result<Outcome> {
     setup::run(false)?;
     setup::for_lint()?;
     let mut outcome = Outcome::default();
-    for mut command in [format(), clippy(), kernel_clippy()?] {
+    for mut command in [format(), clippy(), lean(), kernel_clippy()?] {
         let status = command.status().with_context(|| format!("cannot run {command:?}"))?;
         outcome += Outcome::of_one(status.success());
     }
@@ -36,7 +36,15 @@ pub fn format() -> Command {
 
 pub fn clippy() -> Command {
     let mut cargo = layout::cargo();
-    cargo.args(["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"]);
+    cargo.args(["clippy", "--workspace", "--all-targets", "--features", layout::ALL_FEATURES]);
+    cargo.args(["--", "--deny", "warnings"]);
+    cargo
+}
+
+/// The smallest agent that can be built.
+pub fn lean() -> Command {
+    let mut cargo = layout::cargo();
+    cargo.args(["clippy", "--package", "tracer-agent", "--no-default-features", "--", "--deny", "warnings"]);
     cargo
 }
 

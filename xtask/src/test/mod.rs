@@ -34,7 +34,6 @@ const SCOREBOARD: &str = "scoreboard";
 const OF_THE_IMAGE: &str = "image_";
 const STATIC_BUILD: &str = "build (static, for the image)";
 /// The feature of the agent, and what the names of its tests begin with.
-const KUBERNETES: &str = "kubernetes";
 
 /// Runs everything, or the tests whose names contain `filter`.
 ///
@@ -65,10 +64,10 @@ fn everything() -> Result<Vec<Report>> {
             Stage::check("build", run::build_command()).run(),
             Stage::check(STATIC_BUILD, static_build).run(),
             Stage::check("clippy", lint::clippy()).run(),
+            Stage::check("clippy (no features)", lint::lean()).run(),
             Stage::check("clippy (kernel programs)", kernel_clippy).run(),
             Stage::tests("unit tests", unit_tests(None)).run(),
             Stage::tests("fuzz", fuzz::stage(&xtask)).run(),
-            Stage::tests(KUBERNETES, kubernetes_tests(KUBERNETES)).run(),
         ];
         // Compiled here, so that the scenarios find an idle machine; if it fails, they will say so.
         let mut compile = layout::cargo();
@@ -95,9 +94,6 @@ fn everything() -> Result<Vec<Report>> {
 /// Someone who names a test waits for that test alone, so the scenarios are built only if one of them matches.
 fn matching(filter: &str) -> Result<Vec<Report>> {
     let mut reports = vec![Stage::filtered("unit tests", unit_tests(Some(filter))).run()];
-    if filter.contains(KUBERNETES) {
-        reports.push(Stage::filtered(KUBERNETES, kubernetes_tests(filter)).run());
-    }
     let mut list = layout::cargo();
     list.args(["test", "--quiet", "--package", "rstrace-tests", "--", "--list", filter]);
     let listed = list.output().context("cannot run cargo")?;
@@ -125,16 +121,10 @@ fn unit_tests(filter: Option<&str>) -> Command {
     for package in UNIT_PACKAGES {
         cargo.args(["--package", package]);
     }
+    // The scenarios run what is built without asking for features; here all of them are compiled.
+    cargo.args(["--features", layout::ALL_FEATURES]);
     // A test that is ignored proves nothing, so there is none that this leaves out.
     cargo.args(["--", "--include-ignored"]).args(filter);
-    cargo
-}
-
-/// What is compiled only with the feature. The library alone: `rstrace` itself stays the one that the scenarios run.
-fn kubernetes_tests(filter: &str) -> Command {
-    let mut cargo = layout::cargo();
-    cargo.args(["test", "--package", "tracer-agent", "--features", KUBERNETES, "--lib"]);
-    cargo.args(["--", "--include-ignored", filter]);
     cargo
 }
 
