@@ -1,7 +1,10 @@
 //! Events in any order and of any content, through the tables and the rules to the line.
 
 use tracer_agent::agent::{Core, Input};
+use tracer_agent::enrich::container::Container;
+use tracer_agent::enrich::endpoint::Endpoint;
 use tracer_agent::enrich::gateways::Registration;
+use tracer_agent::enrich::pods::Pod;
 use tracer_agent::event::{Process, Target};
 use tracer_agent::output::{Line, Names, Origin, VerdictView};
 use tracer_agent::table::Settings;
@@ -61,6 +64,14 @@ impl Names for Nameless {
     }
 
     fn registration(&self, _: &Target, _: u32, _: Option<&Process>) -> Option<Registration> {
+        None
+    }
+
+    fn pod(&self, _: &Container) -> Option<Pod> {
+        None
+    }
+
+    fn endpoint(&self, _: &Target) -> Option<Endpoint> {
         None
     }
 }

@@ -57,7 +57,7 @@ pub(super) async fn run(args: &WatchArgs, global: &Global) -> anyhow::Result<()>
             }
             None if selection.span.since.is_some() => return Err(no_past(args)),
             None => {
-                own(&options, args.names.sources(), selection.filter, limits, recorder, &mut printer).await?
+                own(&options, args.names.sources(), selection.filter, limits, recorder, &mut printer).await?;
             }
         }
         anyhow::Ok(())

@@ -19,7 +19,6 @@ const UNKNOWN_KINDS: usize = 16;
 
 /// What the lines after the header say.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "one at a time, and nearly all of them are events")]
 pub(super) enum Entry {
     Input(Input),
     Name(Answer),
@@ -170,7 +169,7 @@ impl<R: BufRead> Reader<R> {
     }
 }
 
-#[expect(clippy::large_enum_variant, reason = "one at a time, and nearly all of them are events")]
+#[expect(clippy::large_enum_variant, reason = "one at a time, and nearly all of them are entries")]
 enum Parsed {
     Entry(Entry),
     Omitted(u64),

@@ -33,8 +33,6 @@ const SCOREBOARD: &str = "scoreboard";
 /// What the names of tests begin with that run the static program.
 const OF_THE_IMAGE: &str = "image_";
 const STATIC_BUILD: &str = "build (static, for the image)";
-/// The feature of the agent, and what the names of its tests begin with.
-
 /// Runs everything, or the tests whose names contain `filter`.
 ///
 /// # Errors

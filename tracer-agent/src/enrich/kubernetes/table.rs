@@ -58,11 +58,14 @@ pub struct NodePod {
     pub containers: Vec<(String, String)>,
 }
 
+/// An address with its port, if the object says one.
+type Place = (IpAddr, Option<u16>);
+
 /// All that is known.
 #[derive(Debug, Default)]
 pub struct Table {
-    objects: HashMap<Key, Vec<(IpAddr, Option<u16>)>>,
-    names: HashMap<(IpAddr, Option<u16>), Vec<(Key, Entry)>>,
+    objects: HashMap<Key, Vec<Place>>,
+    names: HashMap<Place, Vec<(Key, Entry)>>,
     count: usize,
     /// By uid.
     pods: HashMap<String, NodePod>,
