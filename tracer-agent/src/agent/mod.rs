@@ -7,6 +7,7 @@ mod asking;
 mod auditing;
 mod core;
 mod host;
+mod housekeeping;
 mod state;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,29 +18,24 @@ use auditing::Age;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::enrich::Sources;
-use crate::enrich::gateways::{Known, SERVERS};
+use crate::enrich::gateways::Known;
 use crate::event::{DecodeError, Event, Process, TcpState};
 use crate::kernel::{self, Kernel, LoadError, Options, ProgramLog, Ring, RingError, clock};
 use crate::output::audit::AuditView;
 use crate::output::http::Health;
-use crate::output::hub::{Hub, Why};
+use crate::output::hub::Hub;
 use crate::output::journal::Journal;
 use crate::output::metrics::Metrics;
 use crate::output::state::{Asked, Asker};
 use crate::output::view::HookView;
 use crate::output::{Names, Origin, Ready, Sink, VerdictView};
 use crate::recording::{self, Header, NotedNames, Recorder};
-use crate::table::Fill;
 
 pub use self::core::{Core, Input};
 pub use host::Host;
 
 /// Between two looks at what has expired, and two signs of life.
 const TICK: Duration = Duration::from_secs(1);
-/// Between two looks at the kernel's own counters, if nobody scrapes.
-const AUDIT_TICKS: u64 = 10;
-/// Between two looks for upstreams that are idle.
-const SWEEP_TICKS: u64 = 20;
 /// Verdicts made at once before others get their turn: when many are due together, the readers' queues have to be
 /// emptied meanwhile.
 const BATCH: usize = 256;
@@ -282,64 +278,6 @@ impl Agent {
         let wait = self.core.next_due().map_or(TICK, |due| Duration::from_nanos(due.saturating_sub(now)));
         let due = Instant::now() + wait;
         self.asking.due(&self.core).map_or(due, |asked| asked.min(due))
-    }
-
-    fn housekeeping(&mut self) {
-        self.health.tick();
-        self.tell_lost();
-        let alike = self.metrics.count_alike(clock::monotonic_ns());
-        if alike > 0 {
-            self.hub.miss(alike, Why::Alike);
-        }
-        self.ticks += 1;
-        if self.ticks.is_multiple_of(SWEEP_TICKS) {
-            self.metrics.sweep(clock::monotonic_ns());
-        }
-        if self.ticks.is_multiple_of(AUDIT_TICKS) {
-            self.host.look_at_namespaces(Age::Second);
-        }
-        for drops in self.host.take_drops() {
-            self.input(Input::Drops(drops));
-        }
-        self.input(Input::Tick { now_ns: clock::monotonic_ns(), clock_offset_ns: clock::wall_offset_ns() });
-        for fill in self.core.fills() {
-            self.metrics.set_table(fill);
-        }
-        self.metrics.set_table(self.host.scopes_fill());
-        self.metrics.set_table(self.host.pods_fill());
-        if let Some(fill) = self.host.endpoints_fill() {
-            self.metrics.set_table(fill);
-        }
-        let extent = self.hub.extent();
-        self.metrics.set_table(Fill {
-            table: "history",
-            entries: extent.kept,
-            capacity: extent.capacity,
-            evicted: extent.forgotten,
-        });
-        self.keep_up_with_gateways();
-    }
-
-    /// What gateways are configured to dial has its places among the labels.
-    fn keep_up_with_gateways(&mut self) {
-        let Some(known) = self.host.configured() else { return };
-        let (entries, evicted) = (known.len(), known.left_out);
-        self.metrics.set_table(Fill { table: "configured_servers", entries, capacity: SERVERS, evicted });
-        if self.configured.as_ref().is_none_or(|last| !Arc::ptr_eq(last, &known)) {
-            self.metrics.reserve(known.upstreams());
-            self.configured = Some(known);
-        }
-    }
-}
-
-impl Agent {
-    /// Tells the readers of the stream what the kernel could not queue since the last time.
-    fn tell_lost(&mut self) {
-        let lost = self.host.lost_ends();
-        if lost > self.lost_told {
-            self.hub.miss(lost - self.lost_told, Why::RingFull);
-            self.lost_told = lost;
-        }
     }
 }
 

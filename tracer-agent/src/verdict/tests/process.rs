@@ -305,3 +305,13 @@ fn who_sees_the_upstreams_end_alone_has_seen_what_its_process_did() {
         assert_eq!((verdict.cause, verdict.confidence), (Cause::ProcessCrashed, Confidence::Proven));
     }
 }
+
+#[test]
+fn a_client_that_had_said_goodbye_lost_nothing() {
+    let closed = |unread| {
+        let end = SocketEnd { unread, new_state: TcpState::Close, ..accepted(process(7, "nginx")) };
+        play(false, vec![Event::SocketEnd(end)]).into_iter().map(|verdict| verdict.cause).collect::<Vec<_>>()
+    };
+    assert_eq!(closed(24), [], "the close_notify of TLS 1.3");
+    assert_eq!(closed(97), [Cause::ClosedUnreadData]);
+}

@@ -57,7 +57,7 @@ pub fn gateway_timeout(story: &Story<'_>) -> Option<String> {
     // A timer fires late and never early. But the kernel goes on sending what is in its buffer, so that the last
     // data is younger than the last write.
     let sending = repetition.wait == Wait::GatewaySending;
-    let age = if sending { repetition.oldest_ms } else { repetition.youngest_ms };
+    let age = to_a_timer(if sending { repetition.oldest_ms } else { repetition.youngest_ms });
     let age = if age >= 1000.0 { format!("{:.1} s", age / 1000.0) } else { format!("{age:.0} ms") };
     let doing = match repetition.wait {
         Wait::GatewayConnecting => "connected to",
