@@ -13,6 +13,8 @@ use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
+use crate::client::dial_refused;
+use crate::netns::Namespace;
 use crate::process::{Gathered, Guarded, Lines};
 use crate::scrape::Scrape;
 
@@ -152,6 +154,22 @@ impl Agent {
         ensure!(first.json["kind"] == "ready", "the first line is {}", first.json);
         agent.ready = first.json;
         Ok(agent)
+    }
+
+    /// Makes it say something: a connect from `from` that nobody takes at `upstream`.
+    ///
+    /// # Errors
+    /// When the connect is not refused, or there is no line about it within `limit`.
+    pub fn sees_a_refusal(
+        &mut self,
+        from: &Namespace,
+        upstream: SocketAddr,
+        limit: Duration,
+    ) -> Result<Verdict> {
+        dial_refused(from, upstream, 1)?;
+        self.wait_for("a refused connect", limit, |line| {
+            line["upstream"] == upstream.to_string() && line["cause"] == "no_listener"
+        })
     }
 
     /// Waits for the first line since `ready` for which `wanted` holds.

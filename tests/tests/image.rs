@@ -10,7 +10,6 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use rstrace_tests::agent::{Agent, free_port};
 use rstrace_tests::capabilities::THREE;
-use rstrace_tests::client::dial_refused;
 use rstrace_tests::container::{Container, static_binary};
 use rstrace_tests::netns::{Family, Link, Net, require_root};
 use rstrace_tests::process::{Gathered, Guarded, poll, run, run_within};
@@ -95,10 +94,7 @@ fn image_holds_one_program_that_works_alone() -> Result<()> {
     ensure!(attached > 5, "{hooks:?}");
     let net = Net::create(Link::Veth, Family::V4)?;
     let upstream = net.free_upstream();
-    dial_refused(net.gateway(), upstream, 1)?;
-    watch.wait_for("a refused connect", LIMIT, |line| {
-        line["upstream"] == upstream.to_string() && line["cause"] == "no_listener"
-    })?;
+    watch.sees_a_refusal(net.gateway(), upstream, LIMIT)?;
     agent.signal(libc::SIGTERM);
     let status = agent.wait(LIMIT)?;
     ensure!(status.success(), "{status}: {}", stderr.text());

@@ -8,7 +8,6 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use rstrace_tests::agent::Agent;
 use rstrace_tests::capabilities::{THREE, mask, threads};
-use rstrace_tests::client::dial_refused;
 use rstrace_tests::container::static_binary;
 use rstrace_tests::manifests::{
     KUSTOMIZATIONS, container, documents, items, only, prometheus_rule, python_program, rendered,
@@ -250,10 +249,7 @@ fn image_works_with_what_the_daemonset_gives() -> Result<()> {
     let mut watch = Agent::watch(&["--socket", &socket.to_string_lossy()])?;
     let net = Net::create(Link::Veth, Family::V4)?;
     let upstream = net.free_upstream();
-    dial_refused(net.gateway(), upstream, 1)?;
-    watch.wait_for("a refused connect", LIMIT, |line| {
-        line["upstream"] == upstream.to_string() && line["cause"] == "no_listener"
-    })?;
+    watch.sees_a_refusal(net.gateway(), upstream, LIMIT)?;
 
     // The paths of cgroups are the node's, not relative to the agent's own.
     let other = net.free_upstream();

@@ -7,7 +7,6 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use rstrace_tests::agent::{Agent, binary, free_port};
 use rstrace_tests::capabilities::{THREE, mask, threads};
-use rstrace_tests::client::dial_refused;
 use rstrace_tests::netns::{Family, Link, Net, require_root};
 use rstrace_tests::process::{Gathered, Guarded, run_within};
 use rstrace_tests::unit::{self, Unit};
@@ -86,10 +85,7 @@ fn it_works_with_what_the_unit_leaves_and_tells_the_manager() -> Result<()> {
     let net = Net::create(Link::Loopback, Family::V4)?;
     let upstream = net.free_upstream();
     let mut watch = Agent::watch(&["--socket", &socket.to_string_lossy()])?;
-    dial_refused(net.gateway(), upstream, 1)?;
-    watch.wait_for("a refused connect", Duration::from_secs(10), |line| {
-        line["upstream"] == upstream.to_string() && line["cause"] == "no_listener"
-    })?;
+    watch.sees_a_refusal(net.gateway(), upstream, Duration::from_secs(10))?;
 
     agent.signal(libc::SIGTERM);
     let mut last = said()?;

@@ -48,7 +48,7 @@ pub fn build_command() -> Result<Command> {
     let mut cargo = layout::cargo();
     cargo.args(["build", "--release", "--package", "tracer-agent", "--bin", "rstrace", "--target", &target]);
     // What a node of a cluster may be asked for.
-    cargo.args(["--features", "kubernetes"]);
+    cargo.args(["--features", layout::ALL_FEATURES]);
     let variable = format!("CARGO_TARGET_{}_RUSTFLAGS", target.to_uppercase().replace(['-', '.'], "_"));
     cargo.env(variable, "-C target-feature=+crt-static");
     Ok(cargo)
@@ -59,8 +59,7 @@ pub fn build_command() -> Result<Command> {
 /// # Errors
 /// When the compiler does not say what it compiles for.
 pub fn program() -> Result<PathBuf> {
-    let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
-    Ok(layout::workspace().join(target).join(host()?).join("release/rstrace"))
+    Ok(layout::target().join(host()?).join("release/rstrace"))
 }
 
 fn host() -> Result<String> {

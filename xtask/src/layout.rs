@@ -18,10 +18,14 @@ pub fn workspace() -> PathBuf {
     package.parent().unwrap_or(package).to_owned()
 }
 
-/// The release build of rstrace; cargo's own variable may move it.
+/// The release build of rstrace.
 pub fn rstrace() -> PathBuf {
-    let target = env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
-    workspace().join(target).join("release/rstrace")
+    target().join("release/rstrace")
+}
+
+/// What cargo builds; its own variable may move it.
+pub fn target() -> PathBuf {
+    workspace().join(env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()))
 }
 
 /// Where tools are installed that belong to this checkout alone. `tracer-agent/build.rs` looks here first.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::hash::Hash;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::event::Process;
 
@@ -33,7 +33,7 @@ impl Cgroups {
         }
         let living = fs::read_to_string(format!("/proc/{}/cgroup", process.tgid)).ok();
         let path = match living.as_deref().and_then(parse) {
-            Some(Path { path, unified }) => {
+            Some(OwnPath { path, unified }) => {
                 // In a container's own view of the cgroups, others' paths begin at its own. The number leads to the
                 // whole path where /sys/fs/cgroup is the host's; on a host with cgroup v1 it says nothing.
                 let whole = path.starts_with("/..").then(|| self.by_id(process.cgroup_id)).flatten();
@@ -69,7 +69,7 @@ impl Cgroups {
             return known.clone();
         }
         let found =
-            ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"].iter().find_map(|root| search(root.as_ref(), id));
+            ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"].iter().find_map(|root| search(Path::new(root), id));
         remember(&mut self.paths, id, found.clone());
         found
     }
@@ -77,7 +77,7 @@ impl Cgroups {
 
 /// A path, and whether it is the default hierarchy's, whose numbers the programs see.
 #[derive(Debug, PartialEq, Eq)]
-struct Path {
+struct OwnPath {
     path: String,
     unified: bool,
 }
@@ -91,7 +91,7 @@ fn remember<K: Eq + Hash, V>(table: &mut HashMap<K, V>, key: K, value: V) {
 }
 
 /// The path in `/proc/PID/cgroup` (cgroups(7)): the default hierarchy's, else the memory controller's.
-fn parse(text: &str) -> Option<Path> {
+fn parse(text: &str) -> Option<OwnPath> {
     let lines =
         || text.lines().filter_map(|line| line.split_once(':').and_then(|(_, rest)| rest.split_once(':')));
     let unified = lines().find(|(controllers, _)| controllers.is_empty()).map(|(_, path)| path);
@@ -102,11 +102,11 @@ fn parse(text: &str) -> Option<Path> {
         (_, Some(path)) => (path, false),
         (unified, None) => (unified?, true),
     };
-    Some(Path { path: path.strip_suffix(REMOVED).unwrap_or(path).to_owned(), unified })
+    Some(OwnPath { path: path.strip_suffix(REMOVED).unwrap_or(path).to_owned(), unified })
 }
 
 /// The directory below `root` whose inode number is `id`; that is what the kernel's cgroup ids are.
-fn search(root: &std::path::Path, id: u64) -> Option<String> {
+fn search(root: &Path, id: u64) -> Option<String> {
     let mut open = vec![PathBuf::from(root)];
     for _ in 0..VISITS {
         let directory = open.pop()?;
@@ -128,13 +128,13 @@ mod tests {
     #[test]
     fn the_default_hierarchy_comes_first() {
         let path = "/system.slice/nginx.service".to_owned();
-        assert_eq!(parse("0::/system.slice/nginx.service\n"), Some(Path { path, unified: true }));
+        assert_eq!(parse("0::/system.slice/nginx.service\n"), Some(OwnPath { path, unified: true }));
     }
 
     #[test]
     fn a_v1_host_gives_the_memory_controllers_path() {
         let text = "9:memory:/kubepods/pod1\n8:cpu,cpuacct:/x\n0::/\n";
-        assert_eq!(parse(text), Some(Path { path: "/kubepods/pod1".to_owned(), unified: false }));
+        assert_eq!(parse(text), Some(OwnPath { path: "/kubepods/pod1".to_owned(), unified: false }));
     }
 
     #[test]

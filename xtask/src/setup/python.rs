@@ -2,7 +2,7 @@
 //! `tests/requirements.txt` pins.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
@@ -32,7 +32,7 @@ pub fn ensure() -> Result<()> {
     eprintln!("setup: pip install --requirement tests/requirements.txt");
     let mut pip = Command::new(environment.join("bin/pip"));
     pip.args(["install", "--quiet", "--disable-pip-version-check", "--requirement"]);
-    done(pip.arg(Path::new(&layout::workspace()).join("tests/requirements.txt")))?;
+    done(pip.arg(layout::workspace().join("tests/requirements.txt")))?;
     fs::write(&installed, REQUIREMENTS).with_context(|| format!("cannot write {}", installed.display()))
 }
 

@@ -18,7 +18,7 @@ const QUEUE: usize = 16;
 
 /// How long lines gather before they are read: a wake-up for each costs more than the line. Longer than one frame would
 /// be seen.
-const GATHER: Duration = Duration::from_millis(100);
+const GATHER: Duration = Duration::from_millis(50);
 
 /// A read of so many lines was of a flood: then the next ones may not wait, or the agent would have to leave some out.
 const FLOOD: usize = 32;

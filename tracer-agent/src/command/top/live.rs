@@ -22,7 +22,7 @@ use crate::top::screen::{Look, draw, page};
 use crate::top::terminal::FullScreen;
 
 /// The shortest time between two frames that nobody asked for by a key.
-const FRAME: Duration = Duration::from_millis(500);
+const FRAME: Duration = Duration::from_millis(250);
 /// Ages on the screen change that often.
 const AGE: Duration = Duration::from_secs(1);
 /// Reads of the stream, and keys, that are taken at once.

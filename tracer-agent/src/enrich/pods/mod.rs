@@ -6,7 +6,7 @@
 
 mod workload;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -189,9 +189,7 @@ fn is_name(text: &str, longest: usize) -> bool {
 /// The names in a directory that are text; none if it cannot be read.
 fn names_in(folder: &Path) -> Vec<String> {
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
-    let names: HashSet<String> =
-        entries.flatten().take(NAMES).filter_map(|entry| entry.file_name().into_string().ok()).collect();
-    names.into_iter().collect()
+    entries.flatten().take(NAMES).filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }
 
 // === impl Look ===

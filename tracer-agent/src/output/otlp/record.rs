@@ -9,7 +9,6 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, InstrumentationScope, KeyValue};
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs, SeverityNumber};
 use opentelemetry_proto::tonic::resource::v1::Resource;
-use serde::Serialize;
 
 use crate::event::Role;
 use crate::output::hub::Item;
@@ -48,7 +47,7 @@ pub fn request(items: &[Item]) -> ExportLogsServiceRequest {
 fn verdict(view: &VerdictView, now: u64) -> LogRecord {
     let mut with = Attributes::default();
     network(&mut with, view);
-    with.word("error.type", &view.cause);
+    with.text("error.type", view.cause.name());
     judged(&mut with, view);
     owner(&mut with, view);
     if let Some(culprit) = &view.culprit {
@@ -107,18 +106,24 @@ fn network(with: &mut Attributes, view: &VerdictView) {
 }
 
 fn judged(with: &mut Attributes, view: &VerdictView) {
-    with.word("rstrace.role", &view.role);
+    with.text(
+        "rstrace.role",
+        match view.role {
+            Role::Client => "client",
+            Role::Server => "server",
+        },
+    );
     with.text("rstrace.upstream", view.upstream.as_deref());
     with.text("rstrace.upstream.name", view.upstream_name.as_deref());
     with.text("rstrace.listener", view.listener.as_deref());
     with.text("rstrace.scope", view.scope.as_str());
     with.number("rstrace.netns", Some(view.netns));
-    with.word("rstrace.by", &view.by);
-    with.word("rstrace.impact", &view.impact);
-    with.word("rstrace.confidence", &view.confidence);
-    with.word("rstrace.how", &view.how);
+    with.text("rstrace.by", view.by.name());
+    with.text("rstrace.impact", view.impact.name());
+    with.text("rstrace.confidence", view.confidence.name());
+    with.text("rstrace.how", view.how.name());
     with.text("rstrace.reset.reason", view.rst_reason.as_deref());
-    with.list("rstrace.alternatives", view.alternatives.iter().filter_map(word));
+    with.list("rstrace.alternatives", view.alternatives.iter().map(|cause| cause.name().to_owned()));
     with.list("rstrace.evidence", view.evidence.iter().cloned());
     with.text("rstrace.join.key", view.join.key.as_deref());
     with.number("rstrace.join.end_seq", view.join.end_seq);
@@ -182,11 +187,6 @@ impl Attributes {
         }
     }
 
-    /// As the contract spells it.
-    fn word(&mut self, key: &str, value: &impl Serialize) {
-        self.text(key, word(value).as_deref());
-    }
-
     fn number<N: TryInto<i64>>(&mut self, key: &str, number: Option<N>) {
         if let Some(number) = number.and_then(|number| number.try_into().ok()) {
             self.put(key, Value::IntValue(number));
@@ -209,14 +209,6 @@ impl Attributes {
             self.text(&format!("{role}.address"), address.ip().to_string().as_str());
             self.number(&format!("{role}.port"), Some(address.port()));
         }
-    }
-}
-
-/// The word of the contract for a value of one of its lists.
-fn word(value: &impl Serialize) -> Option<String> {
-    match serde_json::to_value(value) {
-        Ok(serde_json::Value::String(word)) => Some(word),
-        _ => None,
     }
 }
 

@@ -155,7 +155,7 @@ class Table {
   call(row, upstream) {
     row.called = upstream.called;
     row.parts.name.title = printable(upstream.name + ' ' + upstream.called);
-    row.parts.name.replaceChildren(printable(upstream.name), node('span', 'and', printable(upstream.called)));
+    row.parts.name.replaceChildren(printable(upstream.name), node('span', 'and', upstream.called));
   }
 
   // The most frequent word, and how many others there are.

@@ -9,7 +9,7 @@ pub const KEPT_MS: f64 = 200.0;
 
 /// Bytes of close_notify with today's ciphers, at most. The shortest request that names a host of five letters is as
 /// long; the old ciphers' 53 would hide real ones.
-const CLOSE_NOTIFY: u32 = 31;
+pub(super) const CLOSE_NOTIFY: u32 = 31;
 
 /// Both sides wrote a few last bytes that the other never read, so the kernel of the one that closed first sent a
 /// RST: this is how TLS connections end when both close at once. Who waits for the rest of a response writes

@@ -1,7 +1,7 @@
 //! What became of the process behind the accepted end, where that end is on this host.
 
-use super::healthy::KEPT_MS;
-use crate::event::{LONGEST_GOODBYE, Process, Role};
+use super::healthy::{CLOSE_NOTIFY, KEPT_MS};
+use crate::event::{Process, Role};
 use crate::verdict::fate::Fate;
 use crate::verdict::finding::Finding;
 use crate::verdict::{By, Cause, Culprit, Impact, Story};
@@ -45,8 +45,8 @@ pub fn server_side(story: &Story<'_>) -> Option<Finding> {
     if let Some(finding) = let_go(story, process) {
         return Some(finding);
     }
-    // What it had not read was its client's goodbye (24 bytes of TLS 1.3): who takes leave waits for no answer.
-    if (1..=LONGEST_GOODBYE).contains(&end.unread) {
+    // What it had not read after an answer was its client's goodbye: who takes leave waits for no other.
+    if end.bytes_sent > 0 && (1..=CLOSE_NOTIFY).contains(&end.unread) {
         return None;
     }
     let cause = if end.unread > 0 {

@@ -308,10 +308,14 @@ fn who_sees_the_upstreams_end_alone_has_seen_what_its_process_did() {
 
 #[test]
 fn a_client_that_had_said_goodbye_lost_nothing() {
-    let closed = |unread| {
-        let end = SocketEnd { unread, new_state: TcpState::Close, ..accepted(process(7, "nginx")) };
+    let closed = |unread, bytes_sent| {
+        let end =
+            SocketEnd { unread, bytes_sent, new_state: TcpState::Close, ..accepted(process(7, "nginx")) };
         play(false, vec![Event::SocketEnd(end)]).into_iter().map(|verdict| verdict.cause).collect::<Vec<_>>()
     };
-    assert_eq!(closed(24), [], "the close_notify of TLS 1.3");
-    assert_eq!(closed(97), [Cause::ClosedUnreadData]);
+    assert_eq!(closed(24, 705), [], "the close_notify of TLS 1.3");
+    for (unread, bytes_sent, what) in [(97, 705, "a request"), (40, 705, "a short one"), (24, 0, "the first")]
+    {
+        assert_eq!(closed(unread, bytes_sent), [Cause::ClosedUnreadData], "{what}");
+    }
 }
