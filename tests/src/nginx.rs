@@ -20,13 +20,14 @@ pub struct GatewayOptions {
     pub keepalive: bool,
     /// Speak TLS to the upstream.
     pub tls: bool,
-    pub read_timeout: &'static str,
-    pub connect_timeout: &'static str,
+    pub read_timeout: Duration,
+    pub connect_timeout: Duration,
 }
 
 impl Default for GatewayOptions {
     fn default() -> Self {
-        Self { keepalive: false, tls: false, read_timeout: "60s", connect_timeout: "60s" }
+        let minute = Duration::from_secs(60);
+        Self { keepalive: false, tls: false, read_timeout: minute, connect_timeout: minute }
     }
 }
 
@@ -227,7 +228,9 @@ fn configuration(
     fence: SocketAddr,
     options: &GatewayOptions,
 ) -> String {
-    let GatewayOptions { keepalive, tls, read_timeout, connect_timeout } = options;
+    let GatewayOptions { keepalive, tls, .. } = options;
+    let [read_timeout, connect_timeout] =
+        [options.read_timeout, options.connect_timeout].map(|timeout| timeout.as_millis());
     let scheme = if *tls { "https" } else { "http" };
     let (pool, protocol) = if *keepalive {
         ("keepalive 4;", "proxy_http_version 1.1; proxy_set_header Connection \"\";")
@@ -240,8 +243,8 @@ fn configuration(
   server {{
     listen {address};
     proxy_next_upstream off;
-    proxy_read_timeout {read_timeout};
-    proxy_connect_timeout {connect_timeout};
+    proxy_read_timeout {read_timeout}ms;
+    proxy_connect_timeout {connect_timeout}ms;
     location / {{ proxy_pass {scheme}://tested; {protocol} }}
     location = /fence {{ proxy_pass http://{fence}; }}
   }}

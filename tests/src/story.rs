@@ -101,21 +101,16 @@ pub fn reset_mid_response(link: Link, family: Family, watcher: Watcher) -> Resul
 }
 
 pub fn gateway_timeout_1s(link: Link, family: Family, watcher: Watcher) -> Result<()> {
-    gateway_timeout(link, family, watcher, "1s", 1000.0)
+    gateway_timeout(link, family, watcher, Duration::from_secs(1))
 }
 
 pub fn gateway_timeout_2s(link: Link, family: Family, watcher: Watcher) -> Result<()> {
-    gateway_timeout(link, family, watcher, "2s", 2000.0)
+    gateway_timeout(link, family, watcher, Duration::from_secs(2))
 }
 
-fn gateway_timeout(
-    link: Link,
-    family: Family,
-    watcher: Watcher,
-    timeout: &'static str,
-    ms: f64,
-) -> Result<()> {
+fn gateway_timeout(link: Link, family: Family, watcher: Watcher, timeout: Duration) -> Result<()> {
     let gateway = GatewayOptions { read_timeout: timeout, ..GatewayOptions::default() };
+    let ms = timeout.as_secs_f64() * 1000.0;
     let plan = Plan { gateway, ..watched_by(watcher) };
     play(link, family, &plan, |scene| {
         scene.demand("/hang", 504)?;
@@ -142,7 +137,7 @@ pub fn client_gone(link: Link, family: Family, watcher: Watcher) -> Result<()> {
 pub fn connect_timeout(link: Link, family: Family, watcher: Watcher) -> Result<()> {
     // Longer than 1 s, after which the kernel repeats the first SYN: one that nobody repeated could
     // still have been slow.
-    let gateway = GatewayOptions { connect_timeout: "2s", ..GatewayOptions::default() };
+    let gateway = GatewayOptions { connect_timeout: Duration::from_secs(2), ..GatewayOptions::default() };
     let plan = Plan { gateway, server: None, dead_upstream: true, ..watched_by(watcher) };
     play(link, family, &plan, |scene| {
         scene.demand("/ok", 504)?;

@@ -215,6 +215,28 @@ fn what_the_agent_has_not_seen_is_counted(stage: &Stage, log: &str) -> Result<()
 }
 
 #[test]
+fn a_log_without_addresses_is_joined_with_the_verdicts_of_the_gateway_that_is_named() -> Result<()> {
+    let [mut one, other] = [Stage::set()?, Stage::set()?];
+    let start = |stage: &Stage| Request::start(stage.net.gateway(), &[&stage.gateway.url("/frozen")]);
+    for request in [start(&one)?, start(&other)?] {
+        let outcome = request.finish(Duration::from_secs(10))?;
+        ensure!(outcome.status == 504, "{outcome:?}");
+    }
+    for frozen in [one.frozen.clone(), other.frozen.clone()] {
+        one.wait_for(&frozen, "never_accepted")?;
+    }
+    for whose in [&one, &other] {
+        let netns = whose.net.gateway().path();
+        let log = one.file("combined.log");
+        let (lines, _) =
+            one.explain_json(&["--nginx-access-log", &log, "--netns", &netns.to_string_lossy()])?;
+        ensure!(lines.len() == 1 && lines[0]["verdict"]["upstream"] == *whose.frozen, "{lines:?}");
+        ensure!(lines[0]["others"] == 0, "{lines:?}");
+    }
+    Ok(())
+}
+
+#[test]
 fn a_verdict_is_explained_by_its_cookie() -> Result<()> {
     let mut stage = Stage::set()?;
     stage.demand("/nobody", 502)?;
@@ -298,8 +320,11 @@ fn each_attempt_in_the_access_log_of_nginx_gets_its_verdict() -> Result<()> {
     let (lines, _) =
         stage.explain_json(&["--nginx-access-log", &stage.file("own.log"), "--log-format", own])?;
     expect(&stories(&lines), &expected)?;
-    // No upstream: one line a request, and the time alone.
-    let (lines, total) = stage.explain_json(&["--nginx-access-log", &stage.file("combined.log")])?;
+    // No upstream: one line a request, and the time alone. Other tests break gateways at the same time.
+    let netns = stage.net.gateway().path();
+    let log = stage.file("combined.log");
+    let (lines, total) =
+        stage.explain_json(&["--nginx-access-log", &log, "--netns", &netns.to_string_lossy()])?;
     ensure!(lines.len() == 7 && lines.iter().all(|line| line["upstream"].is_null()), "{lines:?}");
     ensure!(total["joined_by_time"] == total["joined"], "{total}");
     let frozen_line = lines.iter().find(|line| line["class"] == "gateway_timeout").context("no 504")?;

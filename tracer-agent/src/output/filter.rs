@@ -132,6 +132,18 @@ impl Filter {
             && pod.is_empty()
     }
 
+    /// What it says of who had the connection, and nothing of what became of it.
+    #[must_use]
+    pub fn of_whom(&self) -> Self {
+        Self {
+            netns: self.netns.clone(),
+            process: self.process.clone(),
+            container: self.container.clone(),
+            pod: self.pod.clone(),
+            ..Self::default()
+        }
+    }
+
     fn holds_upstream(&self, view: &VerdictView) -> bool {
         let upstream = view.upstream.as_deref().and_then(|text| text.parse::<Target>().ok());
         upstream.is_some_and(|upstream| self.upstream.iter().any(|wanted| wanted.holds(&upstream)))

@@ -16,8 +16,8 @@ const PLACES: usize = 3;
 pub const CASES: &[Case] = &[
     Case::new("syn_finds_it_full", syn_finds_it_full),
     Case::new("syn_finds_it_full_loopback", syn_finds_it_full).over(Link::Loopback),
-    Case::new("never_accepted_1s", |stage| never_accepted(stage, "1s")),
-    Case::new("never_accepted_2s", |stage| never_accepted(stage, "2s")),
+    Case::new("never_accepted_1s", |stage| never_accepted(stage, 1)),
+    Case::new("never_accepted_2s", |stage| never_accepted(stage, 2)),
     Case::new("killed_before_it_accepted", killed_before_it_accepted),
     Case::new("last_ack_finds_it_full", |stage| race_for_the_last_place(stage, 504)).over(Link::Tun),
     Case::new("last_ack_is_reset", |stage| {
@@ -37,15 +37,21 @@ fn fill(stage: &Stage, places: usize) -> Result<Vec<TcpStream>> {
 fn syn_finds_it_full(stage: &mut Stage) -> Result<()> {
     stage.start_fault_server(&["--frozen", LIMIT])?;
     let held = fill(stage, PLACES)?;
-    stage.start_nginx(&GatewayOptions { connect_timeout: "2s", ..GatewayOptions::default() })?;
+    stage.start_nginx(&GatewayOptions {
+        connect_timeout: Duration::from_secs(2),
+        ..GatewayOptions::default()
+    })?;
     stage.demand("/ok", 504)?;
     std::mem::forget(held);
     Ok(())
 }
 
-fn never_accepted(stage: &mut Stage, read_timeout: &'static str) -> Result<()> {
+fn never_accepted(stage: &mut Stage, seconds: u64) -> Result<()> {
     stage.start_fault_server(&["--frozen", LIMIT])?;
-    stage.start_nginx(&GatewayOptions { read_timeout, ..GatewayOptions::default() })?;
+    stage.start_nginx(&GatewayOptions {
+        read_timeout: Duration::from_secs(seconds),
+        ..GatewayOptions::default()
+    })?;
     stage.demand("/ok", 504)
 }
 
@@ -65,7 +71,8 @@ fn killed_before_it_accepted(stage: &mut Stage) -> Result<()> {
 fn race_for_the_last_place(stage: &mut Stage, second: u16) -> Result<()> {
     stage.start_fault_server(&["--frozen", LIMIT])?;
     let held = fill(stage, PLACES - 1)?;
-    stage.start_nginx(&GatewayOptions { read_timeout: "4s", ..GatewayOptions::default() })?;
+    stage
+        .start_nginx(&GatewayOptions { read_timeout: Duration::from_secs(4), ..GatewayOptions::default() })?;
     stage.tun()?.delay(Duration::from_millis(150));
     let requests = [stage.start_request("/first", &[])?, stage.start_request("/second", &[])?];
     let mut statuses = Vec::new();

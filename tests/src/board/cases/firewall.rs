@@ -1,5 +1,7 @@
 //! Packet filters: nftables and iptables, at the upstream, at the gateway itself, and on the way.
 
+use std::time::Duration;
+
 use anyhow::Result;
 
 use crate::board::{Case, Stage};
@@ -106,7 +108,7 @@ fn mid_flow(stage: &mut Stage, verdict: &str, status: u16) -> Result<()> {
     stage.start_fault_server(&[])?;
     stage.start_nginx(&GatewayOptions {
         keepalive: true,
-        read_timeout: "2s",
+        read_timeout: Duration::from_secs(2),
         ..GatewayOptions::default()
     })?;
     stage.demand("/ok", 200)?;
@@ -117,7 +119,8 @@ fn mid_flow(stage: &mut Stage, verdict: &str, status: u16) -> Result<()> {
 
 /// Long enough for the first SYN to be repeated after 1 s.
 fn start_gateway(stage: &mut Stage) -> Result<()> {
-    stage.start_nginx(&GatewayOptions { connect_timeout: "2s", ..GatewayOptions::default() })
+    stage
+        .start_nginx(&GatewayOptions { connect_timeout: Duration::from_secs(2), ..GatewayOptions::default() })
 }
 
 fn nft(stage: &Stage, hook: &str, rule: &str, side: Side) -> Result<()> {

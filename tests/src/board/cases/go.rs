@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use crate::board::late::ensure_alike;
+use crate::board::late::ensure_on_time;
 use crate::board::{Case, Stage, go};
 use crate::client::Request;
 use crate::netns::Link;
@@ -63,29 +63,30 @@ fn start(stage: &mut Stage, arguments: &[&str]) -> Result<()> {
 /// A handler of 4 s under a `WriteTimeout` of 2 s: Go notices when the handler has ended.
 fn outlives_its_timeout(stage: &mut Stage, times: usize, arguments: &[&str]) -> Result<()> {
     start(stage, &["-write-timeout", "2s"])?;
-    slow(stage, "/slow?n=4000", times, arguments)
+    slow(stage, 4000, times, arguments)
 }
 
 fn write_timeout_thrice_shorter(stage: &mut Stage) -> Result<()> {
     start(stage, &["-write-timeout", "500ms"])?;
     // Answers that came in time show that it is not just slow.
     stage.demand("/slow?n=100", 200)?;
-    slow(stage, "/slow?n=1500", 3, &[])
+    slow(stage, 1500, 3, &[])
 }
 
 /// `@body` stands for a file that is more than Go reads of its own accord.
-fn slow(stage: &Stage, path: &str, times: usize, arguments: &[&str]) -> Result<()> {
+fn slow(stage: &Stage, ms: u64, times: usize, arguments: &[&str]) -> Result<()> {
     let body = stage.write("body", &"x".repeat(600_000))?;
     let body = format!("@{}", body.display());
     let arguments: Vec<&str> =
         arguments.iter().map(|word| if *word == "@body" { body.as_str() } else { word }).collect();
+    let path = format!("/slow?n={ms}");
     let mut took = Vec::new();
     for _ in 0..times {
-        let outcome = stage.request(path, &arguments)?;
+        let outcome = stage.request(&path, &arguments)?;
         ensure!(outcome.status == 502, "{outcome:?}");
         took.push(outcome.took);
     }
-    ensure_alike(&took, times)
+    ensure_on_time(&took, Duration::from_millis(ms))
 }
 
 /// The next request finds the same process.

@@ -25,7 +25,8 @@ pub const CASES: &[Case] = &[
     Case::new("rebooted_host", rebooted_host).over(Link::Tun),
 ];
 
-fn timeouts(connect_timeout: &'static str, read_timeout: &'static str) -> GatewayOptions {
+fn timeouts(connect_s: u64, read_s: u64) -> GatewayOptions {
+    let [connect_timeout, read_timeout] = [connect_s, read_s].map(Duration::from_secs);
     GatewayOptions { connect_timeout, read_timeout, keepalive: true, ..GatewayOptions::default() }
 }
 
@@ -35,7 +36,7 @@ fn no_way_to(stage: &mut Stage, route: Option<&str>) -> Result<()> {
     if let Some(route) = route {
         stage.run_in_gateway(&["ip", "route", "add", route, "192.0.2.0/24"])?;
     }
-    stage.start_nginx(&timeouts("2s", "2s"))?;
+    stage.start_nginx(&timeouts(2, 2))?;
     stage.demand("/ok", 502)
 }
 
@@ -43,7 +44,7 @@ fn no_way_to(stage: &mut Stage, route: Option<&str>) -> Result<()> {
 fn no_such_host(stage: &mut Stage) -> Result<()> {
     let gone = SocketAddr::new(stage.net().host(77).parse()?, stage.upstream().port());
     stage.set_upstream(gone);
-    stage.start_nginx(&timeouts("10s", "10s"))?;
+    stage.start_nginx(&timeouts(10, 10))?;
     stage.demand("/ok", 502)
 }
 
@@ -51,21 +52,21 @@ fn no_such_host(stage: &mut Stage) -> Result<()> {
 fn silent_host(stage: &mut Stage) -> Result<()> {
     let dead = stage.net_mut().dead_upstream()?;
     stage.set_upstream(dead);
-    stage.start_nginx(&timeouts("2s", "10s"))?;
+    stage.start_nginx(&timeouts(2, 10))?;
     stage.demand("/ok", 504)
 }
 
 fn blackhole_at_connect(stage: &mut Stage) -> Result<()> {
     let upstream = stage.upstream().ip().to_string();
     stage.run_in_router(&["ip", "route", "replace", "blackhole", &upstream])?;
-    stage.start_nginx(&timeouts("2s", "10s"))?;
+    stage.start_nginx(&timeouts(2, 10))?;
     stage.demand("/ok", 504)
 }
 
 /// A middlebox has forgotten the idle flow: the next request on it leaves and nothing comes back.
 fn request_never_arrives(stage: &mut Stage) -> Result<()> {
     stage.start_fault_server(&[])?;
-    stage.start_nginx(&timeouts("2s", "3s"))?;
+    stage.start_nginx(&timeouts(2, 3))?;
     stage.demand("/ok", 200)?;
     stage.tun()?.cut(true);
     stage.demand("/ok", 504)
@@ -73,7 +74,7 @@ fn request_never_arrives(stage: &mut Stage) -> Result<()> {
 
 fn path_breaks_after_the_request(stage: &mut Stage) -> Result<()> {
     stage.start_fault_server(&[])?;
-    stage.start_nginx(&timeouts("2s", "2s"))?;
+    stage.start_nginx(&timeouts(2, 2))?;
     let request = stage.start_request("/hang", &[])?;
     stage.server()?.wait_for("/hang")?;
     stage.wait_for_acknowledgement()?;
@@ -103,7 +104,7 @@ fn keepalive_probes_unanswered(stage: &mut Stage) -> Result<()> {
 
 fn forged(stage: &mut Stage, both: bool) -> Result<()> {
     stage.start_fault_server(&[])?;
-    stage.start_nginx(&timeouts("2s", "10s"))?;
+    stage.start_nginx(&timeouts(2, 10))?;
     let request = stage.start_request("/hang", &[])?;
     stage.server()?.wait_for("/hang")?;
     stage.wait_for_acknowledgement()?;
@@ -119,7 +120,7 @@ fn forged(stage: &mut Stage, both: bool) -> Result<()> {
 /// The host comes back without its connections, and its server listens again.
 fn rebooted_host(stage: &mut Stage) -> Result<()> {
     stage.start_fault_server(&[])?;
-    stage.start_nginx(&timeouts("2s", "3s"))?;
+    stage.start_nginx(&timeouts(2, 3))?;
     stage.demand("/ok", 200)?;
     stage.tun()?.cut(true);
     let port = format!("sport = :{}", stage.upstream().port());

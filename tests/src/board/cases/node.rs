@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::board::late::ensure_alike;
+use crate::board::late::ensure_on_time;
 use crate::board::{Case, Stage};
 use crate::netns::Link;
 use crate::nginx::GatewayOptions;
@@ -91,7 +91,7 @@ fn cluster_worker_killed(stage: &mut Stage) -> Result<()> {
 }
 
 /// `server.timeout`: nothing came or went for so long.
-fn server_timeout(stage: &mut Stage, ms: u32, times: usize) -> Result<()> {
+fn server_timeout(stage: &mut Stage, ms: u64, times: usize) -> Result<()> {
     start(stage, &format!(r#"{{"server": {{"timeout": {ms}}}}}"#))?;
     let mut took = Vec::new();
     for _ in 0..times {
@@ -99,7 +99,7 @@ fn server_timeout(stage: &mut Stage, ms: u32, times: usize) -> Result<()> {
         ensure!(outcome.status == 502, "{outcome:?}");
         took.push(outcome.took);
     }
-    ensure_alike(&took, times)
+    ensure_on_time(&took, Duration::from_millis(ms))
 }
 
 /// `server.requestTimeout`: a body that comes too slowly is answered with 408.

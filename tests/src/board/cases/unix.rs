@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::board::late::ensure_on_time;
 use crate::board::{Case, Stage};
 use crate::process::poll;
 
@@ -182,7 +183,9 @@ fn pool_saturated(stage: &mut Stage) -> Result<()> {
 fn gateway_timeout(stage: &mut Stage, seconds: u32) -> Result<()> {
     start_fpm(stage, 1, "")?;
     start_nginx(stage, seconds, "")?;
-    stage.demand("/hasty/sleep.php?ms=4000", 504)
+    let outcome = stage.request("/hasty/sleep.php?ms=4000", &[])?;
+    ensure!(outcome.status == 504, "{outcome:?}");
+    ensure_on_time(&[outcome.took], Duration::from_secs(seconds.into()))
 }
 
 fn client_gone(stage: &mut Stage) -> Result<()> {

@@ -106,9 +106,13 @@ impl Work<'_> {
     }
 
     /// Asks the agent for all that it has kept of that time. Without one, the log still speaks for itself.
+    ///
+    /// A log is of one proxy: where others on this host fail at the same time, only verdicts of the one that the filter
+    /// names may be joined.
     async fn ask(&mut self) -> Joiner {
         let mut verdicts = Vec::new();
-        let selection = Selection { span: widened(self.selection.span), ..Selection::default() };
+        let selection =
+            Selection { span: widened(self.selection.span), filter: self.selection.filter.of_whom() };
         let asked = async {
             let client = Client::connect(&self.args.socket).await?;
             client.history(selection, |view| verdicts.push(view)).await

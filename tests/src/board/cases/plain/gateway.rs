@@ -1,5 +1,7 @@
 //! What the gateway does itself: it gives up, it rejects, it ends.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 
 use super::{LIMIT, held, start};
@@ -8,7 +10,8 @@ use crate::nginx::GatewayOptions;
 
 pub fn timeout(stage: &mut Stage) -> Result<()> {
     stage.start_fault_server(&[])?;
-    stage.start_nginx(&GatewayOptions { read_timeout: "1s", ..GatewayOptions::default() })?;
+    stage
+        .start_nginx(&GatewayOptions { read_timeout: Duration::from_secs(1), ..GatewayOptions::default() })?;
     stage.demand("/hang", 504)
 }
 
