@@ -7,13 +7,13 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Error, Result, anyhow, ensure};
 use serde_json::Value;
 
 use super::cases::GROUPS;
 use super::expected::{Expected, Vantage, brief};
 use super::late::Late;
-use super::watch::{HostWatch, Watch, wait_for};
+use super::watch::{HostWatch, Missed, Watch, wait_for};
 use super::{Case, Stage, report};
 use crate::agent::{Agent, binary};
 use crate::netns::Net;
@@ -175,12 +175,14 @@ fn failed(host: bool, gateway: bool, error: &str) -> Vec<Seen> {
     watching.map(none).collect()
 }
 
-/// A case whose timers were late is played again, and that is said.
+/// A case whose timers were late, or of which the kernel let rstrace miss something, is played again, and that is said.
 fn play_on_time(play: &Play, host: Option<&HostWatch>, watch_gateway: bool) -> Result<Vec<Seen>> {
     for _ in 1..PLAYS {
         match play_once(play, host.cloned(), watch_gateway) {
-            Err(error) if error.is::<Late>() => {
-                eprintln!("{}/{} is played again: {error:#}", play.group, play.case.name);
+            Err(error) if error.is::<Late>() || error.is::<Missed>() => {
+                let why = error.to_string();
+                let first = why.lines().next().unwrap_or_default();
+                eprintln!("{}/{} is played again: {first}", play.group, play.case.name);
             }
             played => return played,
         }
@@ -190,13 +192,7 @@ fn play_on_time(play: &Play, host: Option<&HostWatch>, watch_gateway: bool) -> R
 
 fn play_once(play: &Play, host: Option<HostWatch>, watch_gateway: bool) -> Result<Vec<Seen>> {
     let net = Net::create(play.case.link, play.case.family)?;
-    let gateway = watch_gateway.then(|| {
-        let vantage = net.gateway().path();
-        // The kernel verifies its programs for a while: the timers of the servers must not be late because of that.
-        let mut patient = Command::new("nice");
-        patient.args(["-n", "10"]).arg(binary()?);
-        Agent::watch_as(patient, &["--vantage", &vantage.to_string_lossy(), "--with", "all"])
-    });
+    let gateway = watch_gateway.then(|| gateway_watch(&net));
     let mut watches: Vec<(Vantage, Box<dyn Watch>)> = Vec::new();
     if let Some(host) = host {
         watches.push((Vantage::Host, Box::new(host)));
@@ -207,6 +203,7 @@ fn play_once(play: &Play, host: Option<HostWatch>, watch_gateway: bool) -> Resul
     let mut stage = Stage::set(net)?;
     // From here on the kernel's counters are compared.
     gaps(&stage, &watches);
+    let lost: Vec<String> = watches.iter().map(|(_, watch)| watch.lost()).collect();
     let begin = fence(&stage, &mut watches)?;
     (play.case.run)(&mut stage)?;
     log_says(&stage, &play.expected.log)?;
@@ -214,7 +211,7 @@ fn play_once(play: &Play, host: Option<HostWatch>, watch_gateway: bool) -> Resul
     thread::sleep(SETTLE);
     let gaps = gaps(&stage, &watches);
     let mut seen = Vec::new();
-    for ((vantage, mut watch), gaps) in watches.into_iter().zip(gaps) {
+    for (((vantage, mut watch), gaps), lost) in watches.into_iter().zip(gaps).zip(lost) {
         let mut lines = watch.lines(&|inode| stage.net().owns(inode))?;
         // The number of a namespace that has gone is given to a new one.
         lines.retain(|line| line["time"].as_str() > Some(&begin.1) && line["upstream"] != end.0);
@@ -226,14 +223,36 @@ fn play_once(play: &Play, host: Option<HostWatch>, watch_gateway: bool) -> Resul
             ensure!(gaps.is_empty(), "the kernel counted what nothing explains: {}", gaps.join(", "));
             Ok(())
         });
-        let error = told.err().map(|error| {
-            let shown: String = lines.iter().map(|line| format!("{line}\n")).collect();
-            let (lost, log, said) = (watch.lost(), watch.log(), stage.all_said());
-            format!("{error:#}\n--- lines\n{shown}{lost}--- rstrace's log\n{log}{said}")
-        });
+        let error = match told {
+            Ok(()) => None,
+            Err(error) => Some(failed_with(&error, &stage, &*watch, &lines, &lost)?),
+        };
         seen.push(Seen { vantage, lines, gaps, error });
     }
     Ok(seen)
+}
+
+/// rstrace as it is used where only the gateway can be seen.
+fn gateway_watch(net: &Net) -> Result<Agent> {
+    let vantage = net.gateway().path();
+    // The kernel verifies its programs for a while: the timers of the servers must not be late because of that.
+    let mut patient = Command::new("nice");
+    patient.args(["-n", "10"]).arg(binary()?);
+    Agent::watch_as(patient, &["--vantage", &vantage.to_string_lossy(), "--with", "all"])
+}
+
+/// All that was said about a case that failed; an error if the agent has lost events while it played.
+fn failed_with(
+    error: &Error,
+    stage: &Stage,
+    watch: &dyn Watch,
+    lines: &[Value],
+    lost: &str,
+) -> Result<String, Missed> {
+    let shown: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    let (now, log, said) = (watch.lost(), watch.log(), stage.all_said());
+    let failed = format!("{error:#}\n--- lines\n{shown}{now}--- rstrace's log\n{log}{said}");
+    if now == lost { Ok(failed) } else { Err(Missed { before: lost.to_owned(), now, failed }) }
 }
 
 /// Of each watcher, the gaps in the namespaces of this stage, or why it does not say.

@@ -50,6 +50,16 @@ pub trait Watch {
     }
 }
 
+/// A case that failed while the kernel skipped runs of rstrace's programs, as it does where one interrupts itself on a CPU
+/// (`recursion`). rstrace has counted them: what it said without them is no more than it could know.
+#[derive(Debug, thiserror::Error)]
+#[error("the agent has lost events meanwhile ({now:?}, was {before:?}): {failed}")]
+pub struct Missed {
+    pub before: String,
+    pub now: String,
+    pub failed: String,
+}
+
 /// A handle to the shared agent.
 #[derive(Debug, Clone)]
 pub struct HostWatch {
