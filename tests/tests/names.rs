@@ -51,6 +51,28 @@ fn request(net: &Net, gateway: SocketAddr) -> Result<()> {
     Ok(())
 }
 
+/// The report says where what refuses is registered.
+fn reported_as_stale(agent: &Agent, upstream: SocketAddr, place: &str) -> Result<()> {
+    let report = |more: &[&str]| {
+        let mut command = Command::new(binary()?);
+        command.arg("report").args(["--upstream", &upstream.to_string()]).args(more);
+        command.arg("--socket").arg(agent.socket());
+        let ended = run_within(&mut command, Duration::from_secs(20))?;
+        ensure!(ended.code == Some(0), "{ended:?}");
+        Ok(ended.stdout)
+    };
+    let json: Value = serde_json::from_str(&report(&["--json"])?)?;
+    let stale = json["stale"].as_array().context("no stale upstreams")?;
+    let stale = stale.iter().find(|stale| stale["upstream"] == upstream.to_string()).context("not stale")?;
+    ensure!(stale["registration"]["name"] == "api", "{stale}");
+    let page = report(&[])?;
+    // It is wrapped.
+    let unfolded: String = page.split_whitespace().collect();
+    let words = format!("staleregistration:itisserver{upstream}ofupstreamapiin{place}");
+    ensure!(unfolded.contains(&words), "no {words:?} in\n{page}");
+    Ok(())
+}
+
 #[test]
 fn nginx_names_its_upstreams_through_reloads_and_broken_files() -> Result<()> {
     let net = Net::create(Link::Loopback, Family::V4)?;
@@ -74,6 +96,7 @@ fn nginx_names_its_upstreams_through_reloads_and_broken_files() -> Result<()> {
     let (summary, place) = (line["summary"].to_string(), format!("{file}:{}", registration["line"]));
     ensure!(summary.contains("stale registration") && summary.contains(&place), "{summary}");
     ensure!(line["evidence"].to_string().contains("stale registration: it is server"), "{line}");
+    reported_as_stale(&agent, upstream, &place)?;
 
     nginx.rewrite(&http("api_v2"))?;
     nginx.reload();

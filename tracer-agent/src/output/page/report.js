@@ -108,7 +108,8 @@ class Report {
       if (l.listening) return who + ' listens there again';
       return 'nothing listens there since ' + from(l.ceased, now) + '; ' + who + ' did';
     };
-    const rows = stale.map((s) => row(node('td', 'name', s.upstream), node('td', 'losses', count(s.losses)), say(s), from(s.first, now), from(s.last, now)));
+    const registered = ({ registration: r }) => (r ? node('div', 'quiet', (r.name ? r.name + ' ' : '') + 'in ' + r.file + (r.line ? ':' + r.line : '')) : '');
+    const rows = stale.map((s) => row(node('td', 'name', s.upstream, registered(s)), node('td', 'losses', count(s.losses)), say(s), from(s.first, now), from(s.last, now)));
     return part('Registered, and refuses', grid(['upstream', 'refused', 'who listens', 'first', 'last'], rows));
   }
 

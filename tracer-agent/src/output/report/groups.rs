@@ -96,6 +96,7 @@ impl Counted {
             group: Group {
                 upstream: seen.upstream.as_deref().map(str::to_owned),
                 upstream_name: None,
+                registration: None,
                 listener: seen.listener.as_deref().map(str::to_owned),
                 scope: seen.scope.to_string(),
                 by: seen.by,
@@ -130,6 +131,9 @@ impl Counted {
         if seen.time >= group.last {
             group.last = seen.time;
             (*seen.summary).clone_into(&mut group.example);
+            if let Some(registration) = &seen.registration {
+                group.registration = registration.in_use();
+            }
         }
         if group.upstream_name.is_none() {
             group.upstream_name = seen.upstream_name.as_deref().map(str::to_owned);

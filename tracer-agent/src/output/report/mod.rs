@@ -27,6 +27,7 @@ pub use text::Page;
 use super::selection::Filter;
 use super::state::{ListenerState, UpstreamState};
 use super::view::{ExitView, Kind, hundredths, json_line};
+use crate::enrich::gateways::Registration;
 use crate::verdict::{By, Cause, Impact};
 
 /// The incident.
@@ -106,6 +107,9 @@ pub struct Group {
     /// What a gateway's configuration calls it.
     #[serde(default)]
     pub upstream_name: Option<String>,
+    /// Where it is configured to be used; null also where it is not known.
+    #[serde(default)]
+    pub registration: Option<Registration>,
     /// The address that accepted, where the gateway's end was not seen.
     pub listener: Option<String>,
     pub scope: String,
@@ -214,6 +218,9 @@ pub struct Stale {
     pub losses: u64,
     pub first: Timestamp,
     pub last: Timestamp,
+    /// Where a gateway is told to use it all the same: a stale registration.
+    #[serde(default)]
+    pub registration: Option<Registration>,
     /// Who listened there before, where the refusal could be joined with it.
     pub before: Option<Culprit>,
     /// What the agent knows of a listener there; null if there never was one on this host.

@@ -41,8 +41,16 @@ pub fn instance_line(instance: &Instance, clock: &Clock) -> String {
     }
 }
 
-/// Since when nothing listens, who did, and whether something does again.
+/// Since when nothing listens, who did, whether something does again, and where it is registered.
 pub fn stale_line(stale: &Stale, clock: &Clock) -> String {
+    let told = listener_line(stale, clock);
+    match &stale.registration {
+        Some(registration) => format!("{told}; stale registration: {}", registration.words(&stale.upstream)),
+        None => told,
+    }
+}
+
+fn listener_line(stale: &Stale, clock: &Clock) -> String {
     let begin =
         format!("{}{}: refused {}", stale.upstream, in_scope(&stale.scope), count(stale.losses, "time"));
     let (first, last) = (clock.moment(stale.first), clock.moment(stale.last));

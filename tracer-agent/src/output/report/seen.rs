@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 use serde::Deserialize;
 
+use crate::enrich::gateways::{Proxy, Registration, State};
 use crate::output::VerdictView;
 use crate::output::view::ExitView;
 use crate::verdict::{By, Cause, Impact};
@@ -20,6 +21,9 @@ pub struct Seen<'a> {
     /// What a gateway's configuration calls it.
     #[serde(borrow, default)]
     pub upstream_name: Option<Text<'a>>,
+    /// Where it is configured.
+    #[serde(borrow, default)]
+    pub registration: Option<SeenRegistration<'a>>,
     #[serde(borrow)]
     pub listener: Option<Text<'a>>,
     pub by: By,
@@ -38,6 +42,19 @@ pub struct Seen<'a> {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// A [`Registration`].
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct SeenRegistration<'a> {
+    gateway: Proxy,
+    #[serde(borrow)]
+    name: Option<Text<'a>>,
+    weight: Option<u32>,
+    state: State,
+    #[serde(borrow)]
+    file: Text<'a>,
+    line: Option<u32>,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct SeenOwner<'a> {
@@ -87,6 +104,7 @@ impl<'a> From<&'a VerdictView> for Seen<'a> {
             scope: Text::of(&view.scope),
             upstream: view.upstream.as_deref().map(Text::of),
             upstream_name: view.upstream_name.as_deref().map(Text::of),
+            registration: view.registration.as_ref().map(SeenRegistration::of),
             listener: view.listener.as_deref().map(Text::of),
             by: view.by,
             cause: view.cause,
@@ -107,6 +125,35 @@ impl<'a> From<&'a VerdictView> for Seen<'a> {
             }),
             summary: Text::of(&view.summary),
         }
+    }
+}
+
+// === impl SeenRegistration ===
+
+impl<'a> SeenRegistration<'a> {
+    fn of(registration: &'a Registration) -> Self {
+        let Registration { gateway, name, weight, state, file, line } = registration;
+        Self {
+            gateway: *gateway,
+            name: name.as_deref().map(Text::of),
+            weight: *weight,
+            state: *state,
+            file: Text::of(file),
+            line: *line,
+        }
+    }
+
+    /// None if it is configured not to be used.
+    #[must_use]
+    pub fn in_use(&self) -> Option<Registration> {
+        self.state.is_used().then(|| Registration {
+            gateway: self.gateway,
+            name: self.name.as_deref().map(str::to_owned),
+            weight: self.weight,
+            state: self.state,
+            file: self.file.to_string(),
+            line: self.line,
+        })
     }
 }
 

@@ -14,7 +14,10 @@ pub fn stale(groups: &[Group], learned: &[UpstreamState]) -> Vec<Stale> {
         if let Some(known) = stale.iter_mut().find(known) {
             known.losses += group.losses;
             known.first = known.first.min(group.first);
-            known.last = known.last.max(group.last);
+            if group.last >= known.last {
+                known.last = group.last;
+                known.registration.clone_from(&group.registration);
+            }
             continue;
         }
         let state = learned.iter().find(|state| state.upstream == *upstream && state.scope == group.scope);
@@ -24,6 +27,7 @@ pub fn stale(groups: &[Group], learned: &[UpstreamState]) -> Vec<Stale> {
             losses: group.losses,
             first: group.first,
             last: group.last,
+            registration: group.registration.clone(),
             before: group.culprits.first().cloned(),
             listener: state.and_then(|state| state.listener.clone()),
         });

@@ -5,6 +5,7 @@ use jiff::tz::TimeZone;
 
 use super::*;
 use crate::audit;
+use crate::enrich::gateways::{Proxy, State};
 use crate::output::VerdictView;
 use crate::output::audit::AuditView;
 use crate::output::fixture;
@@ -161,6 +162,45 @@ fn state() -> StateView {
     };
     let upstreams = vec![upstream("10.0.3.9:8145")];
     StateView { upstreams, ..StateView::new("gw-1", at(120), at(-300)) }
+}
+
+#[test]
+fn a_stale_registration_is_told_with_its_last_place_and_one_that_is_down_is_none() {
+    let configured = |second, upstream: &str, line, state| {
+        let registration = Registration {
+            gateway: Proxy::Nginx,
+            name: Some("api".to_owned()),
+            weight: None,
+            state,
+            file: "/etc/nginx/api.conf".to_owned(),
+            line: Some(line),
+        };
+        VerdictView { registration: Some(registration), ..refused(second, upstream) }
+    };
+    let views = [
+        configured(0, "10.0.3.9:8145", 12, State::Active),
+        configured(1, "10.0.3.9:8145", 14, State::Active),
+        configured(2, "10.0.3.8:8145", 16, State::Down),
+    ];
+    let mut builder = Builder::default();
+    for view in &views {
+        builder.take(&Seen::parse(&view.to_json()).unwrap());
+    }
+    let told = builder.finish(asked(None), Some(&history(None, 0)), None);
+    assert_eq!(told, {
+        let mut whole = Builder::default();
+        views.iter().for_each(|view| whole.add(view));
+        whole.finish(asked(None), Some(&history(None, 0)), None)
+    });
+    let registered = |upstream: &str| {
+        let stale = told.stale.iter().find(|stale| stale.upstream == upstream).unwrap();
+        stale.registration.as_ref().and_then(|registration| registration.line)
+    };
+    assert_eq!((registered("10.0.3.9:8145"), registered("10.0.3.8:8145")), (Some(14), None));
+    // It is wrapped.
+    let page: String = page(&told).split_whitespace().collect();
+    let words = "staleregistration:itisserver10.0.3.9:8145ofupstreamapiin/etc/nginx/api.conf:14";
+    assert!(page.contains(words), "{page}");
 }
 
 #[test]
