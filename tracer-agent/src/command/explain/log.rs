@@ -159,12 +159,12 @@ impl Work<'_> {
     }
 }
 
-/// Of a failure without a verdict only the upstream is known: every other filter leaves it out.
+/// Of a failure without a verdict the upstream is known and whose log it is in; what became of it is not, so that a
+/// filter for that leaves it out.
 fn holds(filter: &Filter, failure: &Failure) -> bool {
-    let rest = Filter { upstream: Vec::new(), ..filter.clone() };
     let upstream = filter.upstream.is_empty()
         || failure.target().is_some_and(|target| filter.upstream.iter().any(|wanted| wanted.holds(target)));
-    rest.takes_everything() && upstream
+    upstream && filter.by.is_empty() && filter.cause.is_empty() && filter.impact.is_empty()
 }
 
 fn widened(span: Span) -> Span {
