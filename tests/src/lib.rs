@@ -5,6 +5,7 @@
 //! uses (JSON lines, `/metrics`). It links nothing of the agent and knows none of its internals.
 
 pub mod agent;
+pub mod api_server;
 pub mod audit;
 pub mod bench;
 pub mod board;

@@ -11,8 +11,13 @@ use crate::capabilities::{BPF, PERFMON, SYS_PTRACE};
 use crate::container::{Container, Mount};
 
 /// What may be applied, relative to `deploy/kubernetes`.
-pub const KUSTOMIZATIONS: &[&str] =
-    &["base", "overlays/privileged", "overlays/enrich", "overlays/prometheus-operator"];
+pub const KUSTOMIZATIONS: &[&str] = &[
+    "base",
+    "overlays/privileged",
+    "overlays/enrich",
+    "overlays/enrich-conntrack",
+    "overlays/prometheus-operator",
+];
 
 /// A program of the tests' own Python environment, which `cargo xtask setup --test` makes.
 ///

@@ -1,5 +1,7 @@
 //! Events in any order and of any content, through the tables and the rules to the line.
 
+use std::net::SocketAddr;
+
 use tracer_agent::agent::{Core, Input};
 use tracer_agent::enrich::container::Container;
 use tracer_agent::enrich::endpoint::Endpoint;
@@ -71,7 +73,7 @@ impl Names for Nameless {
         None
     }
 
-    fn endpoint(&self, _: &Target) -> Option<Endpoint> {
+    fn endpoint(&self, _: &Target, _: Option<SocketAddr>) -> Option<Endpoint> {
         None
     }
 }

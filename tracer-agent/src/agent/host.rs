@@ -1,6 +1,7 @@
 //! What the outputs ask of the host: names of cgroups, of reset reasons, of scopes; and the kernel's counters.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tracer_ebpf::wire::{AlikeKey, UpstreamCounters, UpstreamKey};
@@ -14,6 +15,10 @@ use crate::enrich::gateways::{Gateways, Known, Registration};
 use crate::enrich::pods::{Pod, Pods};
 use crate::event::{Process, QueueDrops, Target};
 use crate::kernel::cgroup::Cgroups;
+#[cfg(feature = "kubernetes")]
+use crate::kernel::conntrack::Conntrack;
+#[cfg(feature = "kubernetes")]
+use crate::kernel::privileges::Held;
 use crate::kernel::{CountersError, Kernel, netns, own_use};
 use crate::output::metrics::{KernelSnapshot, ProcessUse, ProgramUse, Source};
 use crate::output::view::{HookView, Names};
@@ -36,6 +41,9 @@ pub struct Host {
     auditing: Auditing,
     seen: Mutex<Seen>,
     sources: Sources,
+    /// None: no Services are known, or it may not be asked.
+    #[cfg(feature = "kubernetes")]
+    conntrack: Option<Conntrack>,
     /// None if its thread could not be started, which was said.
     gateways: Option<Gateways>,
 }
@@ -69,6 +77,8 @@ impl Host {
             auditing: Auditing::new(Arc::clone(&kernel)),
             kernel,
             seen: Mutex::new(Seen::new(&sources)),
+            #[cfg(feature = "kubernetes")]
+            conntrack: if sources.names_services() { conntrack() } else { None },
             sources,
             gateways: Gateways::start()
                 .inspect_err(|error| tracing::error!("upstreams have no names: no thread for them: {error}"))
@@ -157,6 +167,18 @@ impl Host {
         self.gateways.as_ref().map(Gateways::known)
     }
 
+    /// Where what was dialled led to.
+    fn behind(&self, target: &Target, local: SocketAddr) -> Option<SocketAddr> {
+        let Target::Tcp(dialled) = target else { return None };
+        #[cfg(feature = "kubernetes")]
+        return self.conntrack.as_ref()?.behind(local, *dialled);
+        #[cfg(not(feature = "kubernetes"))]
+        {
+            let _ = (dialled, local);
+            None
+        }
+    }
+
     fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -180,6 +202,19 @@ impl Seen {
         let evicted = self.scopes_left_out;
         Fill { table: "scopes", entries: self.scopes.len(), capacity: SCOPES, evicted }
     }
+}
+
+/// Why there is none is said: then the pods behind Services are not known.
+#[cfg(feature = "kubernetes")]
+fn conntrack() -> Option<Conntrack> {
+    if !Held::now().is_some_and(Held::may_ask_conntrack) {
+        tracing::warn!("the pods behind addresses of Services are not known: that takes CAP_NET_ADMIN");
+        return None;
+    }
+    let opened = Conntrack::open();
+    opened
+        .inspect_err(|error| tracing::warn!("the pods behind addresses of Services are not known: {error}"))
+        .ok()
 }
 
 /// A map that cannot be read is said, and ends nothing.
@@ -208,8 +243,15 @@ impl Names for Host {
         Some(pod)
     }
 
-    fn endpoint(&self, target: &Target) -> Option<Endpoint> {
-        self.sources.endpoint(target)
+    fn endpoint(&self, target: &Target, local: Option<SocketAddr>) -> Option<Endpoint> {
+        let endpoint = self.sources.endpoint(target)?;
+        // That of a pod leads nowhere else.
+        if endpoint.pod.is_some() {
+            return Some(endpoint);
+        }
+        let Some(address) = self.behind(target, local?) else { return Some(endpoint) };
+        let pod = self.sources.endpoint(&Target::Tcp(address)).and_then(|endpoint| endpoint.pod);
+        Some(Endpoint { pod, address: Some(address), ..endpoint })
     }
 
     fn reset_reason(&self, number: u32) -> Option<String> {
@@ -248,6 +290,7 @@ impl Source for Arc<Host> {
                     seconds: p.nanoseconds as f64 / 1e9,
                 })
                 .collect(),
+            names_failures: self.sources.failures(),
             process: own_use::read().map(|used| ProcessUse {
                 resident_bytes: used.resident_bytes,
                 cpu_seconds: used.cpu_seconds,

@@ -85,7 +85,7 @@ impl Agent {
 
     fn begin(options: &Options, sources: Sources, mut recorder: Option<Recorder>) -> Result<Self, LoadError> {
         let (mut kernel, ring, found) = Kernel::load(options)?;
-        kernel.give_up_the_rest()?;
+        kernel.give_up_the_rest(sources.names_services())?;
         let program_log = kernel.take_program_log();
         let (hz, vantage) = (kernel.hz, kernel.vantage());
         let kernel = Arc::new(Mutex::new(kernel));

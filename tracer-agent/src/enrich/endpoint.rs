@@ -1,5 +1,7 @@
 //! What an API server says of an address that a gateway dials.
 
+use std::net::SocketAddr;
+
 use serde::{Deserialize, Serialize};
 
 /// `NAMESPACE/NAME` of both; None is what it does not say.
@@ -8,4 +10,7 @@ pub struct Endpoint {
     /// Up to three, with commas, where several have the address.
     pub service: Option<String>,
     pub pod: Option<String>,
+    /// Where the connection was led to from there: the pod's own, behind that of a Service.
+    #[serde(default)]
+    pub address: Option<SocketAddr>,
 }

@@ -60,6 +60,24 @@ impl Sources {
         }
     }
 
+    /// Whether addresses of Services are known, behind which there are others.
+    #[must_use]
+    pub fn names_services(&self) -> bool {
+        #[cfg(feature = "kubernetes")]
+        return self.kubernetes.is_some();
+        #[cfg(not(feature = "kubernetes"))]
+        false
+    }
+
+    /// Answers that an API server failed to give; None where none is asked.
+    #[must_use]
+    pub fn failures(&self) -> Option<u64> {
+        #[cfg(feature = "kubernetes")]
+        return self.kubernetes.as_ref().map(kubernetes::Kubernetes::failures);
+        #[cfg(not(feature = "kubernetes"))]
+        None
+    }
+
     /// Adds what an API server says of a pod of this node.
     pub fn complete(&self, pod: &mut Pod, container: &str) {
         #[cfg(feature = "kubernetes")]

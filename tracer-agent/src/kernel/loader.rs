@@ -216,12 +216,13 @@ impl Kernel {
         LoadError::Required { hook: hook.name, without: hook.without, reason }
     }
 
-    /// Gives up what only loading and attaching needed, in this thread and in those that it starts from now on.
+    /// Gives up what only loading and attaching needed, in this thread and in those that it starts from now on;
+    /// `for_conntrack` keeps the right to ask conntrack.
     ///
     /// # Errors
     /// If the kernel refuses.
-    pub fn give_up_the_rest(&self) -> Result<(), LoadError> {
-        privileges::keep_what_works_on().map_err(LoadError::Privileges)
+    pub fn give_up_the_rest(&self, for_conntrack: bool) -> Result<(), LoadError> {
+        privileges::keep_what_works_on(for_conntrack).map_err(LoadError::Privileges)
     }
 
     /// Whether the ends of healthy connections are queued too (`--all`).

@@ -7,6 +7,8 @@ mod attach;
 pub mod btf;
 pub mod cgroup;
 pub mod clock;
+#[cfg(feature = "kubernetes")]
+pub mod conntrack;
 mod counters;
 mod groups;
 mod hooks;

@@ -54,6 +54,12 @@ pub const NEEDS: &[Need] = &[
         wanted_for: "`--socket` and recordings in a folder of another user",
     },
     Need {
+        capability: "CAP_NET_ADMIN",
+        set: CapabilitySet::NET_ADMIN,
+        required: false,
+        wanted_for: "`--kubernetes`: the pod behind a Service's address, from conntrack; kept only then",
+    },
+    Need {
         capability: "CAP_SETPCAP",
         set: CapabilitySet::SETPCAP,
         required: false,
@@ -86,6 +92,12 @@ impl Held {
         self.0.contains(need.set) || self.is_stood_in_for(need)
     }
 
+    /// Whether conntrack may be asked.
+    #[must_use]
+    pub fn may_ask_conntrack(self) -> bool {
+        self.0.contains(CapabilitySet::NET_ADMIN)
+    }
+
     /// Whether it is CAP_SYS_ADMIN that lets it pass.
     #[must_use]
     pub fn is_stood_in_for(self, need: &Need) -> bool {
@@ -101,22 +113,23 @@ impl Held {
     }
 
     /// What the work after attaching needs, of what is held.
-    fn worth_keeping(self) -> CapabilitySet {
+    fn worth_keeping(self, for_conntrack: bool) -> CapabilitySet {
         let required = NEEDS.iter().filter(|need| need.required);
-        required.fold(CapabilitySet::empty(), |kept, need| {
+        let asked = if for_conntrack { self.0 & CapabilitySet::NET_ADMIN } else { CapabilitySet::empty() };
+        required.fold(asked, |kept, need| {
             kept | if self.is_stood_in_for(need) { STANDS_IN } else { self.0 & need.set }
         })
     }
 }
 
 /// Gives up what the work after attaching does not need: effective, permitted, inheritable and ambient, and so that
-/// no program that is started could get it back.
+/// no program that is started could get it back. `for_conntrack` keeps what conntrack wants, if it is held.
 ///
 /// # Errors
 /// If the kernel refuses, as a seccomp filter may.
-pub(super) fn keep_what_works_on() -> io::Result<()> {
+pub(super) fn keep_what_works_on(for_conntrack: bool) -> io::Result<()> {
     let held = Held(rustix::thread::capabilities(None)?.permitted);
-    give_up_all_but(held.worth_keeping())
+    give_up_all_but(held.worth_keeping(for_conntrack))
 }
 
 /// For a thread that only uses what was opened before.
@@ -190,8 +203,16 @@ mod tests {
     fn sys_admin_stands_in_for_two_of_them_and_is_kept_only_then() {
         let admin = CapabilitySet::SYS_ADMIN | CapabilitySet::SYS_PTRACE;
         assert_eq!(Held(CapabilitySet::SYS_ADMIN).missing(), ["CAP_SYS_PTRACE"]);
-        assert_eq!(Held(admin).worth_keeping(), admin);
-        assert_eq!(Held(CapabilitySet::all()).worth_keeping(), THREE);
+        assert_eq!(Held(admin).worth_keeping(false), admin);
+        assert_eq!(Held(CapabilitySet::all()).worth_keeping(false), THREE);
+    }
+
+    #[test]
+    fn what_conntrack_wants_is_kept_for_it_alone_and_only_if_it_is_held() {
+        let all = Held(CapabilitySet::all());
+        assert_eq!(all.worth_keeping(true), THREE | CapabilitySet::NET_ADMIN);
+        assert_eq!(Held(THREE).worth_keeping(true), THREE);
+        assert!(all.may_ask_conntrack() && !Held(THREE).may_ask_conntrack());
     }
 
     #[test]

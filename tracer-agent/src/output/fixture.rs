@@ -131,9 +131,13 @@ impl Names for FixedNames {
         "host".to_owned()
     }
 
-    fn endpoint(&self, target: &Target) -> Option<Endpoint> {
+    fn endpoint(&self, target: &Target, _local: Option<SocketAddr>) -> Option<Endpoint> {
         let served = |pod: Option<&str>| {
-            Some(Endpoint { service: Some("shop/api".to_owned()), pod: pod.map(str::to_owned) })
+            Some(Endpoint {
+                service: Some("shop/api".to_owned()),
+                pod: pod.map(str::to_owned),
+                address: None,
+            })
         };
         match target {
             Target::Tcp(SERVED) => served(Some("shop/api-66b6c48dd5-gz5nx")),

@@ -8,6 +8,8 @@ mod join;
 mod moment;
 mod process;
 
+use std::net::SocketAddr;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, de};
 
@@ -42,8 +44,8 @@ pub trait Names {
     fn reset_reason(&self, number: u32) -> Option<String>;
     /// Whose network a namespace is: `host`, or a container.
     fn scope(&self, netns: u32) -> String;
-    /// What an API server of Kubernetes says of what was dialled.
-    fn endpoint(&self, target: &Target) -> Option<Endpoint>;
+    /// What an API server of Kubernetes says of what was dialled from `local`.
+    fn endpoint(&self, target: &Target, local: Option<SocketAddr>) -> Option<Endpoint>;
     /// What the configuration of a gateway says of what `owner` dialled in a network namespace.
     fn registration(&self, target: &Target, netns: u32, owner: Option<&Process>) -> Option<Registration>;
 }
@@ -91,6 +93,9 @@ pub struct VerdictView {
     /// The pod whose address it is, as the API server of Kubernetes says: `NAMESPACE/NAME`.
     #[serde(default)]
     pub upstream_pod: Option<String>,
+    /// Where the connection was led to (DNAT), where `upstream` is the address of a Service in Kubernetes.
+    #[serde(default)]
+    pub upstream_endpoint: Option<String>,
     /// Where it stands in a gateway's configuration, and as what.
     #[serde(default)]
     pub registration: Option<Registration>,
@@ -205,8 +210,11 @@ impl VerdictView {
             .as_ref()
             .and_then(|target| names.registration(target, verdict.netns, verdict.owner.as_ref()));
         let configured = registration.as_ref().and_then(|registration| registration.name.clone());
-        let endpoint =
-            verdict.upstream.as_ref().and_then(|target| names.endpoint(target)).unwrap_or_default();
+        let endpoint = verdict
+            .upstream
+            .as_ref()
+            .and_then(|target| names.endpoint(target, verdict.local))
+            .unwrap_or_default();
         let stale = registration.as_ref().and_then(|registration| Stale::of(verdict, registration, origin));
         let mut evidence = verdict.evidence.clone();
         evidence.extend(stale.as_ref().map(Stale::evidence));
@@ -226,6 +234,7 @@ impl VerdictView {
             upstream: verdict.upstream.as_ref().map(Target::to_string),
             upstream_name: configured.or(endpoint.service),
             upstream_pod: endpoint.pod,
+            upstream_endpoint: endpoint.address.map(|address| address.to_string()),
             registration,
             listener: verdict.listener.map(|a| a.to_string()),
             local: verdict.local.map(|a| a.to_string()),

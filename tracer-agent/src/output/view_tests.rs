@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::*;
 use crate::output::fixture;
 
-const CONTRACT: &str = r#"{"schema":1,"kind":"verdict","time":"2026-11-20T12:03:07.412345678Z","host":"gw-1","netns":4026532246,"scope":"host","role":"client","upstream":"10.0.3.7:9000","upstream_name":null,"upstream_pod":null,"registration":null,"listener":null,"local":"10.0.1.2:43210","peer":"10.0.3.7:9000","by":"upstream","cause":"oom_killed","impact":"request_lost","confidence":"proven","alternatives":[],"how":"fin_received","rst_reason":null,"owner":{"pid":812,"comm":"nginx","cgroup":"/system.slice/nginx.service","container":null,"started":"2026-11-20T12:03:05.42Z","pod":null},"culprit":{"pid":4242,"comm":"php-fpm","exit":{"code":null,"signal":"SIGKILL","oom":true},"killed_by":null,"started":"2026-11-20T12:03:05.42Z","cgroup":"/system.slice/nginx.service","container":null,"pod":null},"connection":{"cookie":9182,"age_ms":5210.2,"bytes_sent":312,"bytes_received":0,"since_request_ms":1204.1,"reused":true,"retransmits":0,"srtt_us":180},"join":{"key":"10.0.1.2:43210-10.0.3.7:9000","end_seq":3141592653},"evidence":["php-fpm[4242] ended by SIGKILL"],"summary":"nginx[812] lost a request"}"#;
+const CONTRACT: &str = r#"{"schema":1,"kind":"verdict","time":"2026-11-20T12:03:07.412345678Z","host":"gw-1","netns":4026532246,"scope":"host","role":"client","upstream":"10.0.3.7:9000","upstream_name":null,"upstream_pod":null,"upstream_endpoint":null,"registration":null,"listener":null,"local":"10.0.1.2:43210","peer":"10.0.3.7:9000","by":"upstream","cause":"oom_killed","impact":"request_lost","confidence":"proven","alternatives":[],"how":"fin_received","rst_reason":null,"owner":{"pid":812,"comm":"nginx","cgroup":"/system.slice/nginx.service","container":null,"started":"2026-11-20T12:03:05.42Z","pod":null},"culprit":{"pid":4242,"comm":"php-fpm","exit":{"code":null,"signal":"SIGKILL","oom":true},"killed_by":null,"started":"2026-11-20T12:03:05.42Z","cgroup":"/system.slice/nginx.service","container":null,"pod":null},"connection":{"cookie":9182,"age_ms":5210.2,"bytes_sent":312,"bytes_received":0,"since_request_ms":1204.1,"reused":true,"retransmits":0,"srtt_us":180},"join":{"key":"10.0.1.2:43210-10.0.3.7:9000","end_seq":3141592653},"evidence":["php-fpm[4242] ended by SIGKILL"],"summary":"nginx[812] lost a request"}"#;
 
 #[test]
 fn a_verdict_is_spelled_as_the_contract_says() {
@@ -30,7 +30,7 @@ fn what_is_not_known_is_null_and_no_key_goes_missing() {
     assert_eq!(json["listener"], "10.0.1.2:43210");
     assert_eq!(json["connection"].get("age_ms"), Some(&Value::Null));
     assert_eq!(json["join"], serde_json::json!({"key": null, "end_seq": null}));
-    assert_eq!(json.as_object().unwrap().len(), 27);
+    assert_eq!(json.as_object().unwrap().len(), 28);
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn paths_and_names_say_what_they_are() {
 fn a_configured_server_has_its_name_and_place() {
     let verdict = Verdict { upstream: Some(Target::Tcp(fixture::CONFIGURED)), ..fixture::oom_killed() };
     let json = fixture::view(&verdict).to_json();
-    let part = r#""upstream":"10.0.3.8:9000","upstream_name":"api","upstream_pod":null,"registration":{"gateway":"nginx","name":"api","weight":5,"state":"active","file":"/etc/nginx/conf.d/api.conf","line":12},"listener":null"#;
+    let part = r#""upstream":"10.0.3.8:9000","upstream_name":"api","upstream_pod":null,"upstream_endpoint":null,"registration":{"gateway":"nginx","name":"api","weight":5,"state":"active","file":"/etc/nginx/conf.d/api.conf","line":12},"listener":null"#;
     assert!(json.contains(part), "{json}");
     assert!(!json.contains("stale"), "{json}");
 }

@@ -13,6 +13,7 @@ mod tests;
 mod write;
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -66,7 +67,7 @@ pub struct Header {
 enum Line {
     Recording(Header),
     /// Stands before the input whose verdict asked for it.
-    Name(Answer),
+    Name(Box<Answer>),
     QueueDrops(QueueDrops),
     Settle {
         now_ns: u64,
@@ -102,6 +103,9 @@ pub enum Question {
     /// What an API server says of an address.
     Endpoint {
         target: Target,
+        /// Who dialled it, where the answer holds for that one connection.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        local: Option<SocketAddr>,
     },
     /// `comm` is the name of the process that dialled.
     Registration {
@@ -225,8 +229,9 @@ impl Names for RecordedNames<'_> {
         self.answers.to(&Question::Scope { netns }).unwrap_or("host").to_owned()
     }
 
-    fn endpoint(&self, target: &Target) -> Option<Endpoint> {
-        self.answers.0.get(&Question::Endpoint { target: target.clone() })?.endpoint.clone()
+    fn endpoint(&self, target: &Target, local: Option<SocketAddr>) -> Option<Endpoint> {
+        let answer = |local| self.answers.0.get(&Question::Endpoint { target: target.clone(), local });
+        answer(local).or_else(|| answer(None))?.endpoint.clone()
     }
 
     fn registration(&self, target: &Target, netns: u32, owner: Option<&Process>) -> Option<Registration> {

@@ -179,7 +179,7 @@ enum Parsed {
 
 fn parse(line: &[u8]) -> Result<Parsed, serde_json::Error> {
     Ok(match serde_json::from_slice(line)? {
-        Line::Name(answer) => Parsed::Entry(Entry::Name(answer)),
+        Line::Name(answer) => Parsed::Entry(Entry::Name(*answer)),
         Line::QueueDrops(drops) => Parsed::Entry(Entry::Input(Input::Drops(drops))),
         Line::Settle { now_ns } => Parsed::Entry(Entry::Input(Input::Settle { now_ns })),
         Line::Tick { now_ns, clock_offset_ns } => {

@@ -135,13 +135,13 @@ fn what_the_kernel_counted_is_evidence_in_a_replay_too() {
 fn names_and_the_clock_are_those_of_the_recording() {
     let end = input_line(&Input::Event(lost_request(START)));
     let name = |question, name: &str| {
-        serde_json::to_string(&Line::Name(Answer {
+        serde_json::to_string(&Line::Name(Box::new(Answer {
             question,
             name: Some(name.to_owned()),
             registration: None,
             pod: None,
             endpoint: None,
-        }))
+        })))
         .unwrap()
     };
     let lines = [
@@ -153,7 +153,7 @@ fn names_and_the_clock_are_those_of_the_recording() {
             r#"{{"kind":"name","of":"pod","container":"{}","name":null,"pod":{{"namespace":"shop","name":"edge-0","uid":"{UID}","container":null,"workload":"statefulset/edge"}}}}"#,
             "ab".repeat(32)
         ),
-        r#"{"kind":"name","of":"endpoint","target":{"tcp":"10.0.3.7:9000"},"name":null,"endpoint":{"service":"shop/api","pod":"shop/api-0"}}"#.to_owned(),
+        r#"{"kind":"name","of":"endpoint","target":{"tcp":"10.0.3.7:9000"},"name":null,"endpoint":{"service":"shop/api","pod":"shop/api-0","address":"10.244.0.9:9000"}}"#.to_owned(),
         name(Question::Scope { netns: NETNS }, "0123456789ab"),
         r#"{"kind":"name","of":"registration","target":{"tcp":"10.0.3.7:9000"},"netns":4026532246,"comm":"nginx",
         "name":null,"registration":{"gateway":"nginx","name":"api","weight":null,"state":"backup",
@@ -167,7 +167,7 @@ fn names_and_the_clock_are_those_of_the_recording() {
     for part in [
         r#""time":"2026-11-20T12:03:11.000000000Z","host":"gw-1","netns":4026532246,"scope":"0123456789ab""#,
         r#""cause":"reset_without_response""#,
-        r#""upstream_name":"api","upstream_pod":"shop/api-0","registration":{"gateway":"nginx","name":"api","weight":null,"state":"backup""#,
+        r#""upstream_name":"api","upstream_pod":"shop/api-0","upstream_endpoint":"10.244.0.9:9000","registration":{"gateway":"nginx","name":"api","weight":null,"state":"backup""#,
         r#""pod":{"namespace":"shop","name":"edge-0","uid":"2d9d0c1c-7a6c-4c1e-9a43-0f5a7c6a8b11","container":null"#,
     ] {
         assert!(verdict.contains(part), "{part} is not in {verdict}");

@@ -5,6 +5,7 @@
 use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, BufWriter, Read as _, Seek as _, SeekFrom, Write};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
 
@@ -129,7 +130,7 @@ impl Recorder {
         for answer in answers {
             if !self.answers.knows(&answer) {
                 self.answers.learn(answer.clone());
-                self.offer(json(&Line::Name(answer)));
+                self.offer(json(&Line::Name(Box::new(answer))));
             }
         }
         self.offer(line);
@@ -283,9 +284,10 @@ impl Names for NotedNames<'_> {
         scope
     }
 
-    fn endpoint(&self, target: &Target) -> Option<Endpoint> {
-        let endpoint = self.names.endpoint(target);
-        let question = Question::Endpoint { target: target.clone() };
+    fn endpoint(&self, target: &Target, local: Option<SocketAddr>) -> Option<Endpoint> {
+        let endpoint = self.names.endpoint(target, local);
+        let local = local.filter(|_| endpoint.as_ref().is_some_and(|endpoint| endpoint.address.is_some()));
+        let question = Question::Endpoint { target: target.clone(), local };
         let answer = Answer { endpoint: endpoint.clone(), ..Answer::named(question, None) };
         self.noted.borrow_mut().push(answer);
         endpoint

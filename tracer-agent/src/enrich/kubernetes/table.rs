@@ -166,7 +166,7 @@ impl Table {
             services.push("…");
         }
         let service = (!services.is_empty()).then(|| services.join(", "));
-        let endpoint = Endpoint { service, pod: pod.map(str::to_owned) };
+        let endpoint = Endpoint { service, pod: pod.map(str::to_owned), address: None };
         (endpoint != Endpoint::default()).then_some(endpoint)
     }
 

@@ -89,6 +89,9 @@ fn losses(families: &mut Families, snapshot: &KernelSnapshot) {
     families.add(Name::EventsLost, &["ring"], number(ring));
     families.add(Name::EventsLost, &["recursion"], number(snapshot.recursion_misses));
     families.add(Name::EventsLost, &["socket_storage"], number(tally(tally::STORAGE_FAILED)));
+    if let Some(failures) = snapshot.names_failures {
+        families.add(Name::NamesFailures, &["kubernetes"], number(failures));
+    }
     let named = snapshot.upstreams.iter().filter(|(key, _)| *key != UpstreamKey::default()).count();
     let evicted = tally(tally::UPSTREAM_OVERFLOW);
     table(families, Fill { table: "upstreams", entries: named, capacity: limit::UPSTREAMS, evicted });

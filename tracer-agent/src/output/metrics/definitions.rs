@@ -92,6 +92,8 @@ definitions! {
         "Entries that a table can hold.";
     TableEvicted = Counter "rstrace_table_evicted_total" ["table"]
         "Entries that a full table had to give up or could not take.";
+    NamesFailures = Counter "rstrace_names_failures_total" ["source"]
+        "Answers that a source of names, such as an API server, failed to give.";
     LabelOverflow = Counter "rstrace_label_overflow_total" ["label"]
         "Label values that were counted as `other` since the label has as many values as it may have.";
     HookAttached = Gauge "rstrace_hook_attached" ["hook", "how"]

@@ -16,6 +16,8 @@ pub struct KernelSnapshot {
     pub audit: audit::Report,
     /// Runs of programs that the kernel skipped.
     pub recursion_misses: u64,
+    /// Answers that a source of names failed to give; None without such a source.
+    pub names_failures: Option<u64>,
     /// Empty unless the kernel keeps such statistics (`kernel.bpf_stats_enabled`).
     pub programs: Vec<ProgramUse>,
     /// None if /proc could not be read.

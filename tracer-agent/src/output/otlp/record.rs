@@ -115,6 +115,8 @@ fn judged(with: &mut Attributes, view: &VerdictView) {
     );
     with.text("rstrace.upstream", view.upstream.as_deref());
     with.text("rstrace.upstream.name", view.upstream_name.as_deref());
+    with.text("rstrace.upstream.pod", view.upstream_pod.as_deref());
+    with.text("rstrace.upstream.endpoint", view.upstream_endpoint.as_deref());
     with.text("rstrace.listener", view.listener.as_deref());
     with.text("rstrace.scope", view.scope.as_str());
     with.number("rstrace.netns", Some(view.netns));

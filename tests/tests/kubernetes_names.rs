@@ -1,0 +1,144 @@
+//! `rstrace agent --kubernetes` as the image has it, with the names that an API server gives. That server is a stand-in;
+//! the translation of a Service's address is real (iptables, as kube-proxy does it).
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use rstrace_tests::agent::{Agent, free_port};
+use rstrace_tests::api_server::{ApiServer, kubeconfig, service, slice};
+use rstrace_tests::capabilities::{NET_ADMIN, THREE, bound_by, mask, threads};
+use rstrace_tests::client::{Request, dial_refused};
+use rstrace_tests::container::static_binary;
+use rstrace_tests::netns::{Family, Link, Net, unique_port};
+use rstrace_tests::process::{poll, run};
+use rstrace_tests::server::Server;
+use serde_json::Value;
+
+const LIMIT: Duration = Duration::from_secs(30);
+const SERVICE: &str = "10.96.0.10:80";
+const POD: &str = "api-66b6c48dd5-gz5nx";
+
+/// A gateway's network whose connections to the Service are led to a pod, and the API server of both.
+struct Cluster {
+    net: Net,
+    pod: SocketAddr,
+    folder: tempfile::TempDir,
+    config: std::path::PathBuf,
+    server: Server,
+    _api: ApiServer,
+}
+
+impl Cluster {
+    fn start() -> Result<Self> {
+        let net = Net::create(Link::Veth, Family::V4)?;
+        let pod = net.free_upstream();
+        let server = Server::start(net.upstream(), pod, &[], None)?;
+        let cluster: SocketAddr = SERVICE.parse()?;
+        let (address, port) = (cluster.ip().to_string(), cluster.port().to_string());
+        net.gateway().ip(&["route", "add", &address, "via", &net.upstream_ip().to_string()])?;
+        let (rule, to) = (["-w", "-t", "nat", "-A", "OUTPUT", "-p", "tcp"], pod.to_string());
+        let rest = ["-d", &address, "--dport", &port, "-j", "DNAT", "--to-destination", &to];
+        run(net.gateway().command("iptables")?.args(rule).args(rest))?;
+        let at = SocketAddr::new(net.gateway_ip(), unique_port());
+        let objects = HashMap::from([
+            ("services", vec![service("shop", "api", cluster)]),
+            ("endpointslices", vec![slice("shop", "api", POD, pod)]),
+        ]);
+        let api = ApiServer::start(net.gateway(), at, objects)?;
+        let folder = tempfile::tempdir()?;
+        let config = kubeconfig(folder.path(), at)?;
+        Ok(Self { net, pod, folder, config, server, _api: api })
+    }
+
+    /// The agent in the gateway's network, as on a node, with these capabilities alone.
+    fn agent(&self, capabilities: &[u32]) -> Result<Agent> {
+        let mut command = self.net.gateway().command(static_binary()?)?;
+        let kept = mask(capabilities);
+        // SAFETY: between fork and exec this calls prctl(2) alone, which is async-signal-safe, and reads errno.
+        unsafe { std::os::unix::process::CommandExt::pre_exec(&mut command, move || bound_by(kept)) };
+        command.env("KUBECONFIG", &self.config).current_dir(self.folder.path());
+        Agent::start_as(command, &["--kubernetes", "--node", "node-1"])
+    }
+
+    /// Lets the upstream close connections without an answer until the verdict has the Service's name.
+    fn named(&self, agent: &mut Agent) -> Result<Value> {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            agent.forget();
+            Request::start(self.net.gateway(), &[&format!("http://{SERVICE}/fin")])?
+                .finish(Duration::from_secs(10))?;
+            let line = agent.wait_for("the close", Duration::from_secs(10), |line| {
+                line["upstream"] == SERVICE && line["cause"] == "closed_without_response"
+            })?;
+            let line = line.json.clone();
+            if line["upstream_name"] == "shop/api" {
+                return Ok(line);
+            }
+            if Instant::now() > deadline {
+                bail!("no name in {line}: {}", agent.stderr());
+            }
+        }
+    }
+}
+
+#[test]
+fn the_pod_behind_the_address_of_a_service_is_named() -> Result<()> {
+    let cluster = Cluster::start()?;
+    let mut agent = cluster.agent(&[THREE, &[NET_ADMIN]].concat())?;
+    let line = cluster.named(&mut agent)?;
+    ensure!(line["upstream_pod"] == format!("shop/{POD}"), "{line}");
+    ensure!(line["upstream_endpoint"] == cluster.pod.to_string(), "{line}");
+    let kept = mask(&[THREE, &[NET_ADMIN]].concat());
+    let all = threads(agent.pid())?;
+    ensure!(all.iter().all(|thread| thread.effective & !kept == 0), "{all:?}");
+
+    // Of a connection that was refused the kernel remembers nothing; its Service is known all the same.
+    drop(cluster.server);
+    agent.forget();
+    dial_refused(cluster.net.gateway(), SERVICE.parse()?, 1)?;
+    let line = agent.wait_for("the refusal", LIMIT, |line| line["cause"] == "no_listener")?.json.clone();
+    ensure!(line["upstream_name"] == "shop/api" && line["upstream_endpoint"].is_null(), "{line}");
+    Ok(())
+}
+
+#[test]
+fn without_the_capability_the_service_is_named_and_why_not_its_pod() -> Result<()> {
+    let cluster = Cluster::start()?;
+    let mut agent = cluster.agent(THREE)?;
+    let line = cluster.named(&mut agent)?;
+    ensure!(line["upstream_pod"].is_null() && line["upstream_endpoint"].is_null(), "{line}");
+    ensure!(agent.stderr().contains("that takes CAP_NET_ADMIN"), "{}", agent.stderr());
+    Ok(())
+}
+
+/// What the agent may hold more after so many verdicts, in kB of anonymous memory: the history and its tables.
+const MORE_KB: u64 = 20_000;
+const REFUSED: u32 = 2000;
+
+#[test]
+fn with_a_dead_api_server_verdicts_go_on() -> Result<()> {
+    let net = Net::create(Link::Loopback, Family::V4)?;
+    let folder = tempfile::tempdir()?;
+    let mut command = Command::new(static_binary()?);
+    command.env("KUBECONFIG", kubeconfig(folder.path(), free_port()?)?);
+    let mut agent = Agent::start_as(command, &["--kubernetes", "--node", "node-1"])?;
+    let before = agent.anonymous_kb()?;
+    let upstream = net.free_upstream();
+    dial_refused(net.gateway(), upstream, REFUSED)?;
+    agent.wait_for("a refused connect", LIMIT, |line| line["upstream"] == upstream.to_string())?;
+    let failures = poll("a count of failures", LIMIT, || {
+        let failures = agent.scrape().ok()?.sum("rstrace_names_failures_total", &[("source", "kubernetes")]);
+        (failures >= 3.0).then_some(failures)
+    })
+    .with_context(|| agent.stderr())?;
+    // Each of the three watches asked again, later and later, and said so once.
+    ensure!(failures < 60.0, "{failures} failures: the pauses do not grow");
+    let said = agent.stderr();
+    ensure!(said.matches("what is known stays").count() == 3, "{said}");
+    let more = agent.anonymous_kb()?.saturating_sub(before);
+    ensure!(more < MORE_KB, "{more} kB more");
+    Ok(())
+}
