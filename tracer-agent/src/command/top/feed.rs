@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::output::selection::Selection;
-use crate::output::socket::{Client, ClientError};
+use crate::output::socket::{Client, ClientError, Gulps};
 use crate::output::state::UpstreamState;
 use crate::output::view::Line;
 use crate::output::{Omitted, Ready, VerdictView};
@@ -17,7 +17,7 @@ use crate::output::{Omitted, Ready, VerdictView};
 const QUEUE: usize = 16;
 
 /// How long lines gather before they are read: a wake-up for each costs more than the line. Longer than one frame would
-/// be seen.
+/// be seen, and whoever ends this waits for it.
 const GATHER: Duration = Duration::from_millis(50);
 
 /// A read of so many lines was of a flood: then the next ones may not wait, or the agent would have to leave some out.
@@ -110,30 +110,49 @@ impl Asking {
             selection.span.since = newest.checked_add(SignedDuration::from_nanos(1)).ok();
         }
         client.watch(selection, Vec::new()).await?;
-        loop {
-            let lines = client.next_lines().await?;
-            if lines.is_empty() {
-                return Err(ClientError::Ended);
-            }
-            let pause = if lines.len() < FLOOD { GATHER } else { Duration::ZERO };
-            let told = lines.into_iter().filter_map(|line| self.told(line)).collect();
-            if self.tell.send(told).await.is_err() {
-                return Ok(Unread);
-            }
-            tokio::time::sleep(pause).await;
-        }
+        let (gulps, _hang_up) = Gulps::of(client)?;
+        let (tell, mut newest) = (self.tell.clone(), self.newest);
+        let reading = tokio::task::spawn_blocking(move || {
+            let ended = read(gulps, &tell, &mut newest);
+            (ended, newest)
+        });
+        // It ends with the stream, and that with this.
+        let (ended, newest) = reading.await.map_err(|error| ClientError::Broken(error.into()))?;
+        self.newest = newest;
+        ended
     }
+}
 
-    /// None of what nobody has asked for.
-    fn told(&mut self, line: Line) -> Option<Told> {
-        Some(match line {
-            Line::Ready(ready) => Told::Ready(Box::new(ready)),
-            Line::Verdict(view) => {
-                self.newest = self.newest.max(Some(view.time));
-                Told::Verdict(view)
-            }
-            Line::Omitted(omitted) => Told::Omitted(omitted),
-            _ => return None,
-        })
+/// Hands on what comes, until nobody reads any more or the stream ends.
+fn read(
+    mut gulps: Gulps,
+    tell: &mpsc::Sender<Vec<Told>>,
+    newest: &mut Option<Timestamp>,
+) -> Result<Unread, ClientError> {
+    loop {
+        let lines = gulps.next_lines()?;
+        if lines.is_empty() {
+            return Err(ClientError::Ended);
+        }
+        let pause = if lines.len() < FLOOD { GATHER } else { Duration::ZERO };
+        let told: Vec<_> = lines.into_iter().filter_map(told).collect();
+        let times = told
+            .iter()
+            .filter_map(|told| if let Told::Verdict(view) = told { Some(view.time) } else { None });
+        *newest = times.max().max(*newest);
+        if tell.blocking_send(told).is_err() {
+            return Ok(Unread);
+        }
+        std::thread::sleep(pause);
     }
+}
+
+/// None of what nobody has asked for.
+fn told(line: Line) -> Option<Told> {
+    Some(match line {
+        Line::Ready(ready) => Told::Ready(Box::new(ready)),
+        Line::Verdict(view) => Told::Verdict(view),
+        Line::Omitted(omitted) => Told::Omitted(omitted),
+        _ => return None,
+    })
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use tokio::io::{AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
 
-use super::{MAX_LINE, Read, Request, Want, read_line};
+use super::{MAX_LINE, Read, Request, TOO_LONG, Want, read_line};
 use crate::output::VerdictView;
 use crate::output::audit::AuditView;
 use crate::output::selection::Selection;
@@ -21,7 +21,7 @@ pub struct Client {
 }
 
 /// Bytes read at once: some dozen lines.
-const BUFFER: usize = 64 * 1024;
+pub(super) const BUFFER: usize = 64 * 1024;
 
 /// What the past comes with.
 #[derive(Clone, Debug)]
@@ -149,6 +149,12 @@ impl Client {
         }
     }
 
+    /// The stream itself. What had been read of it ahead is lost.
+    #[cfg(feature = "top")]
+    pub(super) fn into_inner(self) -> UnixStream {
+        self.stream.into_inner()
+    }
+
     async fn ask(&mut self, request: &Request) -> Result<(), ClientError> {
         let mut request =
             serde_json::to_string(request).map_err(|error| ClientError::Unreadable(error.to_string()))?;
@@ -165,40 +171,25 @@ impl Client {
         Ok(Some((understood(&text)?, text)))
     }
 
-    /// The next line, and those behind it that have come already; none if the agent has ended the stream.
-    ///
-    /// # Errors
-    /// If the stream breaks, the agent refuses, or it speaks another version.
-    pub async fn next_lines(&mut self) -> Result<Vec<Line>, ClientError> {
-        let mut lines = Vec::new();
-        while lines.is_empty() || self.stream.buffer().contains(&b'\n') {
-            match self.next_line().await? {
-                Some((line, _)) => lines.push(line),
-                None => break,
-            }
-        }
-        Ok(lines)
-    }
-
     async fn next_text(&mut self) -> Result<Option<String>, ClientError> {
         match read_line(&mut self.stream, MAX_LINE).await {
             Ok(Read::Line(bytes)) => String::from_utf8(bytes).map(Some).map_err(|error| unreadable(&error)),
             Ok(Read::Ended) => Ok(None),
-            Ok(Read::TooLong) => Err(ClientError::Unreadable("a line of more than 1 MiB".to_owned())),
+            Ok(Read::TooLong) => Err(ClientError::Unreadable(TOO_LONG.to_owned())),
             Err(error) => Err(ClientError::Broken(error)),
         }
     }
 }
 
 /// A line read back; the agent's refusal is an error.
-fn understood(text: &str) -> Result<Line, ClientError> {
+pub(super) fn understood(text: &str) -> Result<Line, ClientError> {
     match Line::parse(text).map_err(|error| unreadable(&error))? {
         Line::Error(refusal) => Err(ClientError::Refused(printable(&refusal.error).into_owned())),
         line => Ok(line),
     }
 }
 
-fn unreadable(error: &dyn std::fmt::Display) -> ClientError {
+pub(super) fn unreadable(error: &dyn std::fmt::Display) -> ClientError {
     ClientError::Unreadable(printable(&error.to_string()).into_owned())
 }
 

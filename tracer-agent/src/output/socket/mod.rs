@@ -7,6 +7,8 @@
 //! belongs to its owner alone (0600).
 
 mod client;
+#[cfg(feature = "top")]
+mod gulps;
 mod place;
 mod server;
 
@@ -15,6 +17,8 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _};
 
 pub use client::{Client, ClientError, Told};
+#[cfg(feature = "top")]
+pub use gulps::Gulps;
 pub use place::BindError;
 pub use server::Server;
 
@@ -29,6 +33,7 @@ pub const DEFAULT_PATH: &str = "/run/rstrace/rstrace.sock";
 const MAX_REQUEST: u64 = 64 * 1024;
 /// Longest line that a client reads; evidence and names are short.
 const MAX_LINE: u64 = 1024 * 1024;
+const TOO_LONG: &str = "a line of more than 1 MiB";
 
 /// The one line that a client sends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
