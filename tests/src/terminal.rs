@@ -72,6 +72,17 @@ impl Terminal {
         self.ours.write_all(keys.as_bytes()).context("type")
     }
 
+    /// Takes no more output, as after Ctrl-S or behind a connection that hangs.
+    ///
+    /// # Errors
+    /// When the terminal refuses.
+    pub fn stall(&self) -> Result<()> {
+        // SAFETY: tcflow(3) takes a descriptor and a number.
+        let done = unsafe { libc::tcflow(self.theirs.as_raw_fd(), libc::TCOOFF) };
+        ensure!(done == 0, "tcflow: {}", std::io::Error::last_os_error());
+        Ok(())
+    }
+
     /// What is on the screen, a line for each row.
     pub fn text(&self) -> String {
         self.look(|drawn| drawn.screen.screen().contents())

@@ -85,7 +85,7 @@ impl Cluster {
 }
 
 #[test]
-fn the_pod_behind_the_address_of_a_service_is_named() -> Result<()> {
+fn image_names_the_pod_behind_the_address_of_a_service() -> Result<()> {
     let cluster = Cluster::start()?;
     let mut agent = cluster.agent(&[THREE, &[NET_ADMIN]].concat())?;
     let line = cluster.named(&mut agent)?;
@@ -105,7 +105,7 @@ fn the_pod_behind_the_address_of_a_service_is_named() -> Result<()> {
 }
 
 #[test]
-fn without_the_capability_the_service_is_named_and_why_not_its_pod() -> Result<()> {
+fn image_without_the_capability_names_the_service_and_says_why_not_its_pod() -> Result<()> {
     let cluster = Cluster::start()?;
     let mut agent = cluster.agent(THREE)?;
     let line = cluster.named(&mut agent)?;
@@ -119,7 +119,7 @@ const MORE_KB: u64 = 20_000;
 const REFUSED: u32 = 2000;
 
 #[test]
-fn with_a_dead_api_server_verdicts_go_on() -> Result<()> {
+fn image_goes_on_with_a_dead_api_server() -> Result<()> {
     let net = Net::create(Link::Loopback, Family::V4)?;
     let folder = tempfile::tempdir()?;
     let mut command = Command::new(static_binary()?);

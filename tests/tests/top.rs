@@ -100,6 +100,21 @@ fn every_end_gives_the_terminal_back() -> Result<()> {
 }
 
 #[test]
+fn a_terminal_that_takes_nothing_keeps_nobody_from_ending_it() -> Result<()> {
+    let outage = Outage::begin()?;
+    let mut terminal = outage.on_screen(24, 80)?;
+    terminal.wait_for("the row", SOON, outage.has_row("3"))?;
+    terminal.stall()?;
+    terminal.type_keys("?")?;
+    poll("a frame that nobody takes", SOON, || writes_to(terminal.pid(), "0x1").then_some(()))?;
+    terminal.signal(libc::SIGTERM);
+    let status = terminal.wait(SOON)?;
+    ensure!(status.code() == Some(0), "{status}");
+    ensure!(terminal.is_cooked()?, "still raw");
+    Ok(())
+}
+
+#[test]
 fn a_stopped_one_gives_the_terminal_back_and_takes_it_again() -> Result<()> {
     let outage = Outage::begin()?;
     let mut terminal = outage.on_screen(24, 80)?;
@@ -192,6 +207,12 @@ fn gives_back(terminal: &mut Terminal, code: Option<i32>) -> Result<()> {
         .with_context(|| format!("{:?}", terminal.is_taken()))?;
     ensure!(terminal.is_cooked()?, "still raw");
     Ok(())
+}
+
+/// Whether its first thread waits in write(2) to this descriptor.
+fn writes_to(pid: u32, descriptor: &str) -> bool {
+    let call = std::fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
+    call.starts_with(&format!("{} {descriptor} ", libc::SYS_write))
 }
 
 fn is_stopped(pid: u32) -> bool {

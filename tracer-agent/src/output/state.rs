@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use super::view::{ExitView, Kind, SCHEMA, hundredths, json_line, nanoseconds};
+use crate::table::as_configured;
 
 /// Upstreams in one line; as many as /metrics names.
 pub const MAX_UPSTREAMS: usize = 2048;
@@ -108,7 +109,7 @@ impl UpstreamState {
             limits.push(format!("the gateway gives up {what} after {}", times(timeout)));
         }
         if let Some(limit) = self.idle_limit_ms {
-            let keep = match (limit / 1000.0).floor() {
+            let keep = match (as_configured(limit) / 1000.0).floor() {
                 whole if whole >= 2.0 => format!(" (nginx: keepalive_timeout {}s)", whole - 1.0),
                 _ => String::new(),
             };

@@ -247,6 +247,13 @@ pub fn idle_limit(ages_ms: &[f64]) -> Option<f64> {
     groups.max_by(|(n, a), (m, b)| n.cmp(m).then(b.total_cmp(a))).map(|(_, youngest)| youngest)
 }
 
+/// A limit as it may be configured, milliseconds, to be rounded down: 5 s are measured as a tick less, and as some more
+/// less where the answer before came late.
+#[must_use]
+pub fn as_configured(limit_ms: f64) -> f64 {
+    limit_ms + (limit_ms / 40.0).clamp(10.0, 40.0)
+}
+
 /// One closing for each instant, but every one of which it is known that it had its own reason.
 fn instants<'a>(closings: &[&'a Closing]) -> Vec<&'a Closing> {
     let mut by_time = closings.to_vec();

@@ -21,7 +21,7 @@ mod tables;
 mod unix_paths;
 mod waiting;
 
-pub use ages::{Ages, Closing, Repetition, SHORTEST_TIMEOUT_MS, Wait, alike, idle_limit};
+pub use ages::{Ages, Closing, Repetition, SHORTEST_TIMEOUT_MS, Wait, alike, as_configured, idle_limit};
 pub use bounded::{Bounded, Fill};
 pub use bursts::{Burst, Bursts};
 pub use connections::Connections;

@@ -61,6 +61,11 @@ impl Drop for FullScreen {
     }
 }
 
+/// Gives back what can be without a word to the terminal, which may be stalled.
+pub fn abandon() {
+    let _ = disable_raw_mode();
+}
+
 fn take() -> io::Result<()> {
     enable_raw_mode()?;
     execute!(stdout(), EnterAlternateScreen, Hide)

@@ -7,7 +7,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::super::selection::selection;
@@ -19,12 +21,14 @@ use crate::output::text::printable;
 use crate::top::app::{App, Effect, Link};
 use crate::top::input::{Press, presses};
 use crate::top::screen::{Look, draw, page};
-use crate::top::terminal::FullScreen;
+use crate::top::terminal::{FullScreen, abandon};
 
 /// The shortest time between two frames that nobody asked for by a key.
 const FRAME: Duration = Duration::from_millis(250);
 /// Ages on the screen change that often.
 const AGE: Duration = Duration::from_secs(1);
+/// How long the terminal may take to get its screen back when others end this.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Reads of the stream, and keys, that are taken at once.
 const BATCH: usize = 64;
 
@@ -32,7 +36,7 @@ const BATCH: usize = 64;
 pub(super) async fn run(socket: &Path, selection: Selection, since: Timestamp) -> anyhow::Result<()> {
     // Said before the screen is taken, where it can be read afterwards.
     let client = Client::connect(socket).await?;
-    let mut told_to = Signals::new().context("cannot wait for signals")?;
+    let mut told_to_end = told_to_end().context("cannot wait for signals")?;
     // Not from the keyboard, which sends a key instead.
     let mut stop = signal(SignalKind::from_raw(libc::SIGTSTP)).context("cannot wait for signals")?;
     let feed = Feed::start(Some(client), socket, selection.clone());
@@ -70,7 +74,7 @@ pub(super) async fn run(socket: &Path, selection: Selection, since: Timestamp) -
                 }
             }
             _ = stop.recv() => live.suspend()?,
-            () = told_to.end() => return Ok(()),
+            _ = &mut told_to_end => return Ok(()),
         }
     }
 }
@@ -192,6 +196,25 @@ fn words(filter: &Filter) -> String {
         option("pod", &filter.pod),
     ];
     printable(&words.into_iter().flatten().collect::<Vec<_>>().join(" ")).into_owned()
+}
+
+/// Completes when this process is told to end. It ends then, a little later, even if the terminal is stalled and takes no
+/// frame: whoever writes one does not hear of signals.
+fn told_to_end() -> std::io::Result<oneshot::Receiver<()>> {
+    let (tell, told) = oneshot::channel();
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let mut signals = {
+        let _inside = runtime.enter();
+        Signals::new()?
+    };
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        runtime.block_on(signals.end());
+        let _ = tell.send(());
+        std::thread::sleep(PATIENCE);
+        abandon();
+        std::process::exit(0);
+    })?;
+    Ok(told)
 }
 
 /// What ends this command when others send it.

@@ -2,7 +2,7 @@
 
 use super::{after_request, owner, seconds, to_a_timer};
 use crate::event::TcpState;
-use crate::table::{Repetition, Wait};
+use crate::table::{Repetition, Wait, as_configured};
 use crate::verdict::finding::Finding;
 use crate::verdict::rules::learned::{self, NoTimeout};
 use crate::verdict::{Cause, Story};
@@ -99,10 +99,10 @@ pub fn keepalive_race(story: &Story<'_>) -> String {
 }
 
 fn keep_for_less(limit_ms: f64) -> String {
-    // A limit of 5 s is measured as 5 s and a tick, or less one.
-    let whole = ((limit_ms + 10.0) / 1000.0).floor();
+    let configured = as_configured(limit_ms);
+    let whole = (configured / 1000.0).floor();
     let (limit, keep) = if whole >= 2.0 {
-        let tenths = ((limit_ms + 10.0) / 100.0).floor();
+        let tenths = (configured / 100.0).floor();
         let limit =
             if tenths % 10.0 == 0.0 { format!("{whole:.0} s") } else { format!("{:.1} s", tenths / 10.0) };
         (limit, format!("{:.0}s", whole - 1.0))
