@@ -328,7 +328,8 @@ fn each_attempt_in_the_access_log_of_nginx_gets_its_verdict() -> Result<()> {
     ensure!(lines.len() == 7 && lines.iter().all(|line| line["upstream"].is_null()), "{lines:?}");
     ensure!(total["joined_by_time"] == total["joined"], "{total}");
     let frozen_line = lines.iter().find(|line| line["class"] == "gateway_timeout").context("no 504")?;
-    ensure!(frozen_line["verdict"]["upstream"] == frozen, "{frozen_line}");
+    let told = stage.agent.seen().iter().find(|line| line.json["upstream"] == frozen).map(|line| &line.json);
+    ensure!(frozen_line["verdict"]["upstream"] == frozen, "{frozen_line}, and the agent told {told:?}");
     ensure!(total["advice"].as_str().is_some_and(|advice| advice.contains("$upstream_addr")), "{total}");
     Ok(())
 }

@@ -9,9 +9,10 @@ use std::collections::{HashMap, VecDeque};
 use jiff::{SignedDuration, Timestamp};
 
 use super::failure::canonical;
-use super::{Failure, Upstream};
+use super::{Class, Failure, Upstream};
 use crate::event::Target;
 use crate::output::VerdictView;
+use crate::verdict::{By, Cause};
 
 /// How far outside of its window a failure's verdict may lie: a proxy that was busy logs late.
 const NEAR: SignedDuration = SignedDuration::from_secs(2);
@@ -169,7 +170,7 @@ impl Joiner {
                 if by_time && !self.is_of_proxy(view) {
                     return None;
                 }
-                let cause = failure.class.can_be(view.cause);
+                let cause = can_be_told(failure.class, view);
                 let perhaps = view.alternatives.iter().any(|cause| failure.class.can_be(*cause));
                 let port = failure.local.zip(port(view)).map(|(local, port)| local.port() == port);
                 let fits = (cause || perhaps) && port != Some(false);
@@ -243,6 +244,13 @@ impl Joiner {
             NotJoined::NothingFits
         }
     }
+}
+
+/// Whether a log may tell of that end in this way. A queue that the gateway itself gave up on is a timeout to it, and no
+/// end of the server.
+fn can_be_told(class: Class, view: &VerdictView) -> bool {
+    let gave_up = view.cause == Cause::NeverAccepted && view.by == By::Gateway;
+    class.can_be(view.cause) && (!gave_up || class.can_be(Cause::GatewayTimeout))
 }
 
 /// How well a verdict's upstream fits what a log calls it, the best first. Another name is no proof: one address may have

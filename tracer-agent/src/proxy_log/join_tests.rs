@@ -1,7 +1,6 @@
 use super::*;
 use crate::output::fixture;
 use crate::proxy_log::{Class, Window};
-use crate::verdict::Cause;
 
 const A: &str = "10.0.3.7:9000";
 const B: &str = "10.0.3.8:9000";
@@ -139,6 +138,19 @@ fn without_an_upstream_only_the_proxys_own_connections_count() {
     let mut joiner = Joiner::new(Some(memory()), verdicts, COMMS);
     joiner.take(failure("07", "pool", Class::Refused));
     assert_eq!(joiner.finish()[0].outcome, Outcome::Joined { verdict: 1, by: JoinedBy::Time, others: 1 });
+}
+
+/// The first verdict lies in the second before its line: the line must not take the next one's.
+#[test]
+fn a_queue_that_the_gateway_gave_up_on_is_left_to_the_timeout() {
+    let gave_up = VerdictView { by: By::Gateway, ..verdict("07.3", B, Cause::NeverAccepted) };
+    let verdicts = vec![verdict("06.99", A, Cause::NoListener), gave_up];
+    let failures =
+        vec![failure("07", "pool", Class::BadGateway), failure("07", "pool", Class::GatewayTimeout)];
+    assert_eq!(joined(verdicts, &failures), ["06.99Z", "07.3Z"].map(|time| Ok(time.to_owned())));
+    // The server's end while it waited is another story.
+    let ended = VerdictView { by: By::Upstream, ..verdict("07.3", B, Cause::NeverAccepted) };
+    assert_eq!(joined(vec![ended], &failures[..1]), [Ok("07.3Z".to_owned())]);
 }
 
 #[test]
