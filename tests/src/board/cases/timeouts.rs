@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use crate::board::late::ensure_on_time;
+use crate::board::late::{Late, ensure_on_time};
 use crate::board::{Case, Stage, go};
 use crate::client::dial_refused;
 use crate::netns::Link;
@@ -180,7 +180,12 @@ fn keepalive_race(stage: &mut Stage) -> Result<()> {
     stage.demand(&path, 200)?;
     // The server began to wait `delay` ago; its FIN is seen here as late.
     thread::sleep(idle - delay);
-    stage.demand("/ok", 502)
+    let outcome = stage.request("/ok", &[])?;
+    if outcome.status == 200 {
+        return Err(Late("the request did not cross the close".to_owned()).into());
+    }
+    ensure!(outcome.status == 502, "{outcome:?}");
+    Ok(())
 }
 
 /// The next connect is refused at once, well within the time for which verdicts wait.
