@@ -4,10 +4,9 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 use anyhow::{Context, Result};
 use axum::Router;
@@ -18,56 +17,24 @@ use axum::response::Response;
 use axum::routing::get;
 use futures_util::stream;
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
 
 use crate::netns::Namespace;
+use crate::serving::Serving;
 
 /// Objects by the last word of their path, such as `services`.
 pub type Objects = HashMap<&'static str, Vec<Value>>;
 
-/// Answers until it is dropped; its connections end with it.
-#[derive(Debug)]
-pub struct ApiServer {
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl ApiServer {
-    /// At an address of a namespace.
-    ///
-    /// # Errors
-    /// When it cannot listen there.
-    pub fn start(namespace: &Namespace, address: SocketAddr, objects: Objects) -> Result<Self> {
-        let listener = namespace.enter(|| std::net::TcpListener::bind(address))??;
-        listener.set_nonblocking(true)?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let listener = {
-            let _inside = runtime.enter();
-            tokio::net::TcpListener::from_std(listener)?
-        };
-        let app = Router::new()
-            .route("/apis/discovery.k8s.io/v1/endpointslices", get(answer))
-            .route("/api/v1/services", get(answer))
-            .route("/api/v1/pods", get(answer))
-            .with_state(Arc::new(objects));
-        let (stop, stopped) = oneshot::channel::<()>();
-        let thread = std::thread::spawn(move || {
-            runtime.block_on(async {
-                tokio::select! {
-                    served = axum::serve(listener, app) => eprintln!("the API server ended: {served:?}"),
-                    _ = stopped => {}
-                }
-            });
-        });
-        Ok(Self { stop: Some(stop), thread: Some(thread) })
-    }
-}
-
-impl Drop for ApiServer {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        let _ = self.thread.take().map(JoinHandle::join);
-    }
+/// Serves these objects at an address of a namespace.
+///
+/// # Errors
+/// When it cannot listen there.
+pub fn start(namespace: &Namespace, address: SocketAddr, objects: Objects) -> Result<Serving> {
+    let router = Router::new()
+        .route("/apis/discovery.k8s.io/v1/endpointslices", get(answer))
+        .route("/api/v1/services", get(answer))
+        .route("/api/v1/pods", get(answer))
+        .with_state(Arc::new(objects));
+    Serving::start(namespace.enter(|| TcpListener::bind(address))??, router)
 }
 
 async fn answer(

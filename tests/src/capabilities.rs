@@ -32,11 +32,16 @@ pub fn mask(capabilities: &[u32]) -> u64 {
 /// # Errors
 /// When there is no program to test.
 pub fn rstrace_with(capabilities: &[u32]) -> Result<Command> {
-    let kept = mask(capabilities);
     let mut command = Command::new(binary()?);
+    bound(&mut command, capabilities);
+    Ok(command)
+}
+
+/// Lets a command that root starts have these capabilities alone.
+pub fn bound(command: &mut Command, capabilities: &[u32]) {
+    let kept = mask(capabilities);
     // SAFETY: between fork and exec this calls prctl(2) alone, which is async-signal-safe, and reads errno.
     unsafe { command.pre_exec(move || bound_by(kept)) };
-    Ok(command)
 }
 
 /// Takes all others out of the bounding set. It allocates nothing, so that it may be called between fork and exec.

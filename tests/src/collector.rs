@@ -1,10 +1,10 @@
 //! A receiver of OpenTelemetry logs by HTTP, as a collector is one: axum, and the protocol's own messages. What it is
 //! told to refuse it refuses; everything else it keeps.
 
-use std::net::SocketAddr;
+use std::net::TcpListener;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 
+use crate::serving::Serving;
 use anyhow::{Context, Result};
 use axum::Router;
 use axum::body::Bytes;
@@ -17,15 +17,12 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use prost::Message as _;
 use serde_json::{Map, Value};
-use tokio::sync::oneshot;
 
 /// A running receiver.
 #[derive(Debug)]
 pub struct Collector {
-    address: SocketAddr,
+    serving: Serving,
     seen: Arc<Mutex<Seen>>,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
 }
 
 /// What came.
@@ -42,26 +39,14 @@ impl Collector {
     /// # Errors
     /// When no port can be had.
     pub fn start(to_refuse: usize) -> Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))?;
-        let address = listener.local_addr()?;
         let seen = Arc::new(Mutex::new(Seen { to_refuse, ..Seen::default() }));
         let router = Router::new().route("/v1/logs", post(receive)).with_state(Arc::clone(&seen));
-        let (stop, stopped) = oneshot::channel::<()>();
-        let thread = std::thread::spawn(move || {
-            runtime.block_on(async {
-                tokio::select! {
-                    served = axum::serve(listener, router) => eprintln!("the collector ended: {served:?}"),
-                    _ = stopped => {}
-                }
-            });
-        });
-        Ok(Self { address, seen, stop: Some(stop), thread: Some(thread) })
+        Ok(Self { serving: Serving::start(TcpListener::bind("127.0.0.1:0")?, router)?, seen })
     }
 
     /// What `--otlp` takes.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("http://{}", self.serving.address())
     }
 
     /// How many requests it has refused.
@@ -97,15 +82,6 @@ pub struct Record {
     pub record: LogRecord,
     /// Its own and its resource's.
     pub attributes: Value,
-}
-
-impl Drop for Collector {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
 }
 
 async fn receive(

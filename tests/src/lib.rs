@@ -31,6 +31,7 @@ pub mod scene;
 pub mod scrape;
 pub mod seccomp;
 pub mod server;
+pub mod serving;
 pub mod story;
 pub mod terminal;
 pub mod unit;

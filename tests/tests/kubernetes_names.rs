@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use rstrace_tests::agent::{Agent, free_port};
-use rstrace_tests::api_server::{ApiServer, kubeconfig, service, slice};
-use rstrace_tests::capabilities::{NET_ADMIN, THREE, bound_by, mask, threads};
+use rstrace_tests::api_server::{self, kubeconfig, service, slice};
+use rstrace_tests::capabilities::{NET_ADMIN, THREE, bound, mask, threads};
 use rstrace_tests::client::{Request, dial_refused};
 use rstrace_tests::container::static_binary;
 use rstrace_tests::netns::{Family, Link, Net, unique_port};
 use rstrace_tests::process::{poll, run};
 use rstrace_tests::server::Server;
+use rstrace_tests::serving::Serving;
 use serde_json::Value;
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -28,7 +29,7 @@ struct Cluster {
     folder: tempfile::TempDir,
     config: std::path::PathBuf,
     server: Server,
-    _api: ApiServer,
+    _api: Serving,
 }
 
 impl Cluster {
@@ -47,7 +48,7 @@ impl Cluster {
             ("services", vec![service("shop", "api", cluster)]),
             ("endpointslices", vec![slice("shop", "api", POD, pod)]),
         ]);
-        let api = ApiServer::start(net.gateway(), at, objects)?;
+        let api = api_server::start(net.gateway(), at, objects)?;
         let folder = tempfile::tempdir()?;
         let config = kubeconfig(folder.path(), at)?;
         Ok(Self { net, pod, folder, config, server, _api: api })
@@ -56,9 +57,7 @@ impl Cluster {
     /// The agent in the gateway's network, as on a node, with these capabilities alone.
     fn agent(&self, capabilities: &[u32]) -> Result<Agent> {
         let mut command = self.net.gateway().command(static_binary()?)?;
-        let kept = mask(capabilities);
-        // SAFETY: between fork and exec this calls prctl(2) alone, which is async-signal-safe, and reads errno.
-        unsafe { std::os::unix::process::CommandExt::pre_exec(&mut command, move || bound_by(kept)) };
+        bound(&mut command, capabilities);
         command.env("KUBECONFIG", &self.config).current_dir(self.folder.path());
         Agent::start_as(command, &["--kubernetes", "--node", "node-1"])
     }

@@ -17,8 +17,6 @@ use crate::event::{Process, QueueDrops, Target};
 use crate::kernel::cgroup::Cgroups;
 #[cfg(feature = "kubernetes")]
 use crate::kernel::conntrack::Conntrack;
-#[cfg(feature = "kubernetes")]
-use crate::kernel::privileges::Held;
 use crate::kernel::{CountersError, Kernel, netns, own_use};
 use crate::output::metrics::{KernelSnapshot, ProcessUse, ProgramUse, Source};
 use crate::output::view::{HookView, Names};
@@ -204,15 +202,10 @@ impl Seen {
     }
 }
 
-/// Why there is none is said: then the pods behind Services are not known.
+/// Why there is none is said.
 #[cfg(feature = "kubernetes")]
 fn conntrack() -> Option<Conntrack> {
-    if !Held::now().is_some_and(Held::may_ask_conntrack) {
-        tracing::warn!("the pods behind addresses of Services are not known: that takes CAP_NET_ADMIN");
-        return None;
-    }
-    let opened = Conntrack::open();
-    opened
+    Conntrack::open()
         .inspect_err(|error| tracing::warn!("the pods behind addresses of Services are not known: {error}"))
         .ok()
 }

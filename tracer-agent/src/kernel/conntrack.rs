@@ -8,7 +8,6 @@
 //! The kernel knows a connection for 10 s after a RST and for two minutes after a FIN. Of one that was refused it knows
 //! nothing: the entry goes with the RST (`nf_conntrack_tcp_packet`).
 
-use std::cell::Cell;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
@@ -23,6 +22,8 @@ use netlink_packet_netfilter::{
 use netlink_sys::Socket;
 use netlink_sys::protocols::NETLINK_NETFILTER;
 
+use super::privileges::Held;
+
 /// An answer about one connection takes some 300 bytes.
 const ANSWER: usize = 8192;
 /// Answers to earlier questions that are passed over, which there should be none of.
@@ -31,55 +32,58 @@ const PASSED_OVER: usize = 16;
 /// Who can be asked.
 #[derive(Debug)]
 pub struct Conntrack {
-    socket: Mutex<Asking>,
+    asking: Mutex<Asking>,
 }
 
 #[derive(Debug)]
 struct Asking {
     socket: Socket,
-    sequence: Cell<u32>,
+    sequence: u32,
 }
 
 /// Why nothing can be asked.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot open a socket to the kernel's connection tracking: {0}")]
-pub struct ConntrackError(#[source] io::Error);
+pub enum ConntrackError {
+    #[error("that takes CAP_NET_ADMIN")]
+    NotPermitted,
+    #[error("cannot open a socket to the kernel's connection tracking: {0}")]
+    Socket(#[from] io::Error),
+}
 
 // === impl Conntrack ===
 
 impl Conntrack {
     /// # Errors
-    /// If there can be no such socket.
+    /// If this thread may not ask, or there can be no such socket.
     pub fn open() -> Result<Self, ConntrackError> {
-        let open = || {
-            let mut socket = Socket::new(NETLINK_NETFILTER)?;
-            socket.bind_auto()?;
-            socket.connect(&netlink_sys::SocketAddr::new(0, 0))?;
-            socket.set_non_blocking(true)?;
-            Ok(Asking { socket, sequence: Cell::new(0) })
-        };
-        Ok(Self { socket: Mutex::new(open().map_err(ConntrackError)?) })
+        if !Held::now().is_some_and(Held::may_ask_conntrack) {
+            return Err(ConntrackError::NotPermitted);
+        }
+        let mut socket = Socket::new(NETLINK_NETFILTER)?;
+        socket.bind_auto()?;
+        socket.connect(&netlink_sys::SocketAddr::new(0, 0))?;
+        socket.set_non_blocking(true)?;
+        Ok(Self { asking: Mutex::new(Asking { socket, sequence: 0 }) })
     }
 
     /// Where a connection from `local` that dialled `peer` was led to; None: there, or it is not known.
     #[must_use]
     pub fn behind(&self, local: SocketAddr, peer: SocketAddr) -> Option<SocketAddr> {
         let (local, peer) = (canonical(local), canonical(peer));
-        let asking = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
         asking.ask(local, peer).filter(|led_to| *led_to != peer)
     }
 }
 
 impl Asking {
-    fn ask(&self, local: SocketAddr, peer: SocketAddr) -> Option<SocketAddr> {
-        let sequence = self.sequence.get().wrapping_add(1);
-        self.sequence.set(sequence);
-        self.socket.send(&question(local, peer, sequence)?, 0).ok()?;
+    fn ask(&mut self, local: SocketAddr, peer: SocketAddr) -> Option<SocketAddr> {
+        self.sequence = self.sequence.wrapping_add(1);
+        self.socket.send(&question(local, peer, self.sequence)?, 0).ok()?;
         for _ in 0..PASSED_OVER {
             let mut answered = Vec::with_capacity(ANSWER);
             self.socket.recv(&mut answered, 0).ok()?;
             let message = NetlinkMessage::<NetfilterMessage>::deserialize(&answered).ok()?;
-            if message.header.sequence_number == sequence {
+            if message.header.sequence_number == self.sequence {
                 return answer(message);
             }
         }
@@ -210,8 +214,7 @@ mod tests {
         told.serialize(&mut bytes);
         assert_eq!(answer(message(&bytes)), "10.244.1.9:8080".parse().ok());
         // What it says of a connection that it does not know (ENOENT).
-        let unknown = [[36, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0], [0; 12], [0; 12]].concat();
-        let mut unknown = unknown;
+        let mut unknown = [[36, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0], [0; 12], [0; 12]].concat();
         unknown[16..20].copy_from_slice(&(-libc::ENOENT).to_ne_bytes());
         assert_eq!(answer(message(&unknown)), None);
     }

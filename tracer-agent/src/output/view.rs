@@ -4,6 +4,7 @@
 //! namespaces), so that a line needs nothing else to be understood. It can be read back: `watch` shows as text
 //! what an agent sent as JSON.
 
+mod connection;
 mod join;
 mod moment;
 mod process;
@@ -13,8 +14,8 @@ use std::net::SocketAddr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, de};
 
+pub use connection::ConnectionView;
 pub use join::JoinView;
-use moment::to_the_microsecond;
 pub use moment::wall_time;
 pub(super) use moment::{hundredths, nanoseconds};
 pub use process::{CulpritView, ExitView, OwnerView, ProcessView};
@@ -116,19 +117,6 @@ pub struct VerdictView {
     pub join: JoinView,
     pub evidence: Vec<String>,
     pub summary: String,
-}
-
-/// Figures of the connection.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ConnectionView {
-    pub cookie: u64,
-    pub age_ms: Option<f64>,
-    pub bytes_sent: Option<u64>,
-    pub bytes_received: u64,
-    pub since_request_ms: Option<f64>,
-    pub reused: Option<bool>,
-    pub retransmits: u32,
-    pub srtt_us: Option<u32>,
 }
 
 /// First line of a stream: every hook is attached, whatever happens from now on is seen.
@@ -248,16 +236,7 @@ impl VerdictView {
             rst_reason: verdict.rst_reason.map(|n| names.reset_reason(n).unwrap_or_else(|| n.to_string())),
             owner,
             culprit,
-            connection: ConnectionView {
-                cookie: verdict.connection.cookie,
-                age_ms: verdict.connection.age_ms.map(to_the_microsecond),
-                bytes_sent: verdict.connection.bytes_sent,
-                bytes_received: verdict.connection.bytes_received,
-                since_request_ms: verdict.connection.since_request_ms.map(to_the_microsecond),
-                reused: verdict.connection.reused,
-                retransmits: verdict.connection.retransmits,
-                srtt_us: verdict.connection.srtt_us,
-            },
+            connection: ConnectionView::new(verdict),
             join: JoinView::new(verdict),
             evidence,
             summary,
