@@ -6,6 +6,8 @@ use std::io;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::bpf;
+
 /// Commands of bpf(2).
 const PROG_GET_NEXT_ID: i32 = 11;
 const MAP_GET_NEXT_ID: i32 = 12;
@@ -75,10 +77,7 @@ fn all(command: i32) -> Result<Vec<u32>> {
     let mut found = Vec::new();
     let mut ids = Ids { start: 0, next: 0, flags: 0 };
     loop {
-        // SAFETY: the attributes are as long as is said, and outlive the call.
-        let code = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut ids, size_of::<Ids>()) };
-        if code != 0 {
-            let error = io::Error::last_os_error();
+        if let Err(error) = bpf::done(command, &mut ids) {
             ensure!(error.raw_os_error() == Some(libc::ENOENT), "list BPF objects: {error}");
             return Ok(found);
         }

@@ -7,11 +7,11 @@
 use aya_ebpf::helpers::bpf_jiffies64;
 use tracer_ebpf::errno::ECONNRESET;
 use tracer_ebpf::tcp_state as s;
-use tracer_ebpf::wire::{IDLE_AGES, SocketEnd, UpstreamAges, UpstreamKey, flag, phase};
+use tracer_ebpf::wire::{IDLE_AGES, SocketEnd, UpstreamAges, flag, phase};
 
-use crate::globals;
 use crate::kread::{Sk, Tcp};
-use crate::maps::{self, Mark};
+use crate::marks::Memory;
+use crate::{globals, upstreams};
 
 /// An answer counts as slow from 50 ms on: this many to a second.
 const SLOW_PER_SECOND: u64 = 20;
@@ -23,16 +23,16 @@ const WINDOW_SECONDS: u32 = 1800;
 
 /// A read that follows a write: an answer. One that came fast costs a comparison.
 #[inline(always)]
-pub fn answered(sk: &Sk, tcp: &Tcp, mark: &Mark) {
+pub fn answered(sk: &Sk, tcp: &Tcp, memory: &Memory) {
     // Of the answer's last segment so far; negative if that came before the request was sent (a goodbye, a ticket).
     let age = tcp.lrcvtime().wrapping_sub(tcp.lsndtime());
     if lasts(age, SLOW_PER_SECOND)
-        && let Some(ages) = ages_of(sk)
+        && let Some(ages) = upstreams::ages(sk, memory)
     {
         note_slow(ages, age);
     }
-    if mark.exchanges == 2
-        && let Some(ages) = ages_of(sk)
+    if memory.exchanges == 2
+        && let Some(ages) = upstreams::ages(sk, memory)
     {
         ages.reused = 1;
     }
@@ -42,26 +42,26 @@ pub fn answered(sk: &Sk, tcp: &Tcp, mark: &Mark) {
 /// since the last data. An idle close that crossed a request on the way is one as well; then the request itself is
 /// the last data sent, and only what came back is old.
 #[inline(always)]
-pub fn closed(sk: &Sk, tcp: &Tcp, mark: &Mark, new_state: u8) {
+pub fn closed(sk: &Sk, tcp: &Tcp, memory: &Memory, new_state: u8) {
     let fin = new_state == s::CLOSE_WAIT;
     let reset = new_state == s::CLOSE && sk.err() == ECONNRESET;
     let unread = tcp.rcv_nxt().wrapping_sub(tcp.copied_seq()).wrapping_sub(u32::from(fin));
-    if !(fin || reset) || mark.exchanges == 0 || unread != 0 {
+    if !(fin || reset) || memory.exchanges == 0 || unread != 0 {
         return;
     }
     let now = jiffies();
     let (sent, received) = (now.wrapping_sub(tcp.lsndtime()), now.wrapping_sub(tcp.lrcvtime()));
     let crossed = fin
-        && mark.phase == phase::PENDING as u32
-        && tcp.snd_una() == mark.read_mark
-        && tcp.total_retrans() == mark.retrans_mark;
-    let age = match mark.phase as usize {
+        && memory.phase == phase::PENDING as u32
+        && tcp.snd_una() == memory.read_mark
+        && tcp.total_retrans() == memory.retrans_mark;
+    let age = match memory.phase as usize {
         phase::ANSWERED => received.min(sent),
         _ if crossed => received,
         _ => return,
     };
     if lasts(age, KEPT_PER_SECOND)
-        && let Some(ages) = ages_of(sk)
+        && let Some(ages) = upstreams::ages(sk, memory)
     {
         ages.idle[ages.next_idle as usize & (IDLE_AGES - 1)] = age;
         ages.next_idle = ages.next_idle.wrapping_add(1);
@@ -70,8 +70,8 @@ pub fn closed(sk: &Sk, tcp: &Tcp, mark: &Mark, new_state: u8) {
 
 /// Fills in what is known of the upstream of a socket that connected.
 #[inline(always)]
-pub fn fill(record: &mut SocketEnd, sk: &Sk) {
-    let Some(ages) = ages_of(sk) else { return };
+pub fn fill(record: &mut SocketEnd, sk: &Sk, memory: &Memory) {
+    let Some(ages) = upstreams::ages(sk, memory) else { return };
     record.slowest_answer = slowest(ages);
     record.idle_ages = ages.idle;
     if ages.reused != 0 {
@@ -103,15 +103,6 @@ fn slowest(ages: &UpstreamAges) -> u32 {
     } else {
         0
     }
-}
-
-/// Not those under which all upstreams without a place are counted: of many at once nothing can be learned.
-#[inline(always)]
-fn ages_of<'a>(sk: &Sk) -> Option<&'a mut UpstreamAges> {
-    let mut key = UpstreamKey::default();
-    sk.upstream_key(&mut key);
-    // SAFETY: a map value, which stays valid while the program runs; see the top about races.
-    maps::known_upstream(&key).map(|counters| unsafe { &mut (*counters).ages })
 }
 
 /// Whether `age` is no less than a second divided by `parts`.

@@ -8,7 +8,7 @@ use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::HashMap;
 use tracer_ebpf::config::limit;
-use tracer_ebpf::wire::{AlikeKey, Task};
+use tracer_ebpf::wire::AlikeKey;
 
 use crate::kread::Sk;
 use crate::maps;
@@ -18,12 +18,12 @@ use crate::shares::{self, Origin};
 #[map]
 static ALIKE: HashMap<AlikeKey, u64> = HashMap::with_max_entries(limit::ALIKE as u32, BPF_F_NO_PREALLOC);
 
-/// The key of a connect that failed with `err`.
+/// The key of a connect of the process `owner` that failed with `err`.
 #[inline(always)]
-pub fn key(sk: &Sk, owner: &Task, err: u32, found: &Found) -> AlikeKey {
+pub fn key(sk: &Sk, owner: u32, err: u32, found: &Found) -> AlikeKey {
     let mut key = AlikeKey::default();
     sk.upstream_key(&mut key.upstream);
-    let words = [owner.tgid, err, found.notes, found.refused_in_netns, found.filtered_in_netns];
+    let words = [owner, err, found.notes, found.refused_in_netns, found.filtered_in_netns];
     key.shape = shares::hash(0, words.iter().copied()) | 1;
     key
 }

@@ -122,8 +122,7 @@ pub fn connect_ended(sk: &Sk) {
 /// A socket closes from another state: an accepted handshake that failed (AttemptFails), or a goodbye that nobody
 /// answered (TCPAbortOnTimeout). Of the healthy, one member is read.
 #[inline(always)]
-pub fn ended_late(sk: *const c_void, old_state: u8) {
-    let Some(sk) = Sk::new(sk) else { return };
+pub fn ended_late(sk: &Sk, old_state: u8) {
     if old_state != s::SYN_RECV && sk.err() == 0 || !sk.is_tcp() {
         return;
     }
@@ -134,7 +133,7 @@ pub fn ended_late(sk: *const c_void, old_state: u8) {
     if old_state == s::SYN_RECV {
         count(&net, seen::ATTEMPT_FAILS);
     }
-    if has_timed_out(&sk) {
+    if has_timed_out(sk) {
         count(&net, seen::ABORT_ON_TIMEOUT);
     }
 }

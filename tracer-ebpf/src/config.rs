@@ -35,6 +35,8 @@ pub mod limit {
     pub const UPSTREAMS: usize = 4096;
     /// Above this many, only upstreams that accepted a connection find a place.
     pub const SILENT_UPSTREAMS: usize = UPSTREAMS / 4 * 3;
+    /// Places for marks of connections that are open at the same time; the next ones get socket storage. A power of two.
+    pub const SLOTS: usize = 16384;
     /// Processes remembered as owners of sockets.
     pub const OWNERS: usize = 8192;
     /// Notes that wait for the socket that they explain, in each of two maps. An LRU map hands out free entries

@@ -5,18 +5,20 @@ use tracer_ebpf::LONGEST_GOODBYE;
 use tracer_ebpf::config::flag as config_flag;
 use tracer_ebpf::errno::{ECONNREFUSED, ECONNRESET, ETIMEDOUT};
 use tracer_ebpf::tcp_state as s;
-use tracer_ebpf::wire::{SocketEnd, UpstreamCounters, UpstreamKey, flag, kind, outcome, phase, role, tally};
+use tracer_ebpf::wire::{SocketEnd, flag, kind, outcome, phase, role, tally};
 
 use crate::kread::{PF_EXITING, Sk, TaskRef, Tcp};
-use crate::maps::{self, Mark, mark_flag, owner_flag};
+use crate::maps::{self, owner_flag};
+use crate::marks::{self, Mark, Memory, mark_flag};
 use crate::shares::{self, Origin};
-use crate::{ages, alike, connects, emit, notes};
+use crate::{ages, alike, connects, emit, notes, upstreams};
 
 #[inline(always)]
-pub fn connect_failed(sk: &Sk, new_state: u8) {
-    let (Some(mark), Some(tcp)) = (maps::mark(sk), sk.tcp()) else { return };
-    // SAFETY: storage of a live socket.
-    let err = connect_error(sk, unsafe { &*mark });
+pub fn connect_failed(sk: &Sk, tcp: &Tcp, new_state: u8) {
+    let Some(mark) = marks::mark(sk) else { return };
+    // SAFETY: the mark of a live socket; the change of state holds the socket lock.
+    let (opened_ns, owner, mut memory) = unsafe { ((*mark).opened_ns, (*mark).owner.tgid, (*mark).memory) };
+    let err = connect_error(sk, &memory);
     connects::told(sk, err);
     let index = match err {
         ECONNREFUSED => outcome::REFUSED,
@@ -26,12 +28,10 @@ pub fn connect_failed(sk: &Sk, new_state: u8) {
         0 => outcome::ABANDONED,
         _ => outcome::UNREACHABLE,
     };
-    count_silent(sk, |counters| &raw mut counters.connections[index]);
+    upstreams::count_silent(sk, &mut memory, |counters| &raw mut counters.connections[index]);
     let origin = Origin::dialled(sk);
-    // SAFETY: storage of a live socket.
-    let found = notes::look_up(sk, &tcp, unsafe { &*mark });
-    // SAFETY: as above.
-    let alike = alike::key(sk, unsafe { &(*mark).owner }, err, &found);
+    let found = notes::look_up(sk, tcp, opened_ns);
+    let alike = alike::key(sk, owner, err, &found);
     if alike::counted(&alike, origin) {
         return;
     }
@@ -40,8 +40,8 @@ pub fn connect_failed(sk: &Sk, new_state: u8) {
         kind::SOCKET_END,
         |record| &mut record.header,
         |record| {
-            fill_end(record, sk, &tcp, s::SYN_SENT, new_state);
-            fill_client(record, sk, mark);
+            fill_end(record, sk, tcp, s::SYN_SENT, new_state);
+            fill_client(record, sk, &mut memory);
             found.fill(record);
             record.sk_err = err;
             record.shape = alike.shape;
@@ -50,33 +50,32 @@ pub fn connect_failed(sk: &Sk, new_state: u8) {
     if queued {
         alike::told(&alike, origin);
     }
-    reported(sk, mark, queued);
+    reported(sk, &mut memory, queued);
 }
 
 /// What the socket says, or what ICMP said before: while its owner holds it, an error is kept as one that may pass,
 /// and an owner that asks for it takes it away.
 #[inline(always)]
-fn connect_error(sk: &Sk, mark: &Mark) -> u32 {
+fn connect_error(sk: &Sk, memory: &Memory) -> u32 {
     match (sk.err(), sk.soft_err()) {
-        (0, 0) => mark.icmp_err,
+        (0, 0) => memory.icmp_err,
         (0, err) | (err, _) => err,
     }
 }
 
 /// ESTABLISHED was left, or an accepted socket was closed after its client's FIN.
 #[inline(always)]
-pub fn ended(sk: &Sk, old_state: u8, new_state: u8) {
-    let Some(tcp) = sk.tcp() else { return };
-    match maps::mark(sk) {
-        Some(mark) => client_ended(sk, &tcp, mark, old_state, new_state),
-        None => server_ended(sk, &tcp, old_state, new_state),
+pub fn ended(sk: &Sk, tcp: &Tcp, old_state: u8, new_state: u8) {
+    match marks::mark(sk) {
+        // SAFETY: the mark of a live socket; the change of state holds the socket lock.
+        Some(mark) => client_ended(sk, tcp, unsafe { &mut *mark }, old_state, new_state),
+        None => server_ended(sk, tcp, old_state, new_state),
     }
 }
 
 #[inline(always)]
-fn client_ended(sk: &Sk, tcp: &Tcp, mark: *mut Mark, old_state: u8, new_state: u8) {
-    // SAFETY: storage of a live socket; the change of state holds the socket lock.
-    let memory = unsafe { &mut *mark };
+fn client_ended(sk: &Sk, tcp: &Tcp, mark: &mut Mark, old_state: u8, new_state: u8) {
+    let memory = &mut mark.memory;
     let to_judge = if old_state == s::CLOSE_WAIT {
         left_close_wait(sk, tcp, memory, new_state)
     } else {
@@ -85,36 +84,36 @@ fn client_ended(sk: &Sk, tcp: &Tcp, mark: *mut Mark, old_state: u8, new_state: u
     if !to_judge && (old_state == s::CLOSE_WAIT || !wants_detail()) {
         return;
     }
+    // Copies, since the verifier looks at what follows once for each kind of place that a mark can have.
+    let (opened_ns, mut memory) = (mark.opened_ns, mark.memory);
     let queued = emit::queue_of::<SocketEnd>(
         Origin::dialled(sk),
         kind::SOCKET_END,
         |record| &mut record.header,
         |record| {
             fill_end(record, sk, tcp, old_state, new_state);
-            fill_client(record, sk, mark);
-            // SAFETY: storage of a live socket; the change of state holds the socket lock.
-            let memory = unsafe { &mut *mark };
-            notes::look_up(sk, tcp, memory).fill(record);
+            fill_client(record, sk, &mut memory);
+            notes::look_up(sk, tcp, opened_ns).fill(record);
             if memory.phase == phase::PENDING as u32 {
                 record.flags |= flag::PENDING;
             }
         },
     );
     if queued || to_judge {
-        reported(sk, mark, queued);
+        reported(sk, &mut memory, queued);
     }
 }
 
 /// Counts; true if the end is worth a record: an error, a request that waits, an answer that was not read, or an
 /// accepted end on this host that has a tale to tell.
 #[inline(always)]
-fn left_established(sk: &Sk, tcp: &Tcp, memory: &mut Mark, new_state: u8) -> bool {
+fn left_established(sk: &Sk, tcp: &Tcp, memory: &mut Memory, new_state: u8) -> bool {
     let fin = new_state == s::CLOSE_WAIT;
     let phase = phase_of(tcp, memory, fin);
     memory.phase = phase as u32;
     match new_state {
-        s::CLOSE_WAIT => count_fin(sk, phase, false),
-        s::FIN_WAIT1 => count_fin(sk, phase, true),
+        s::CLOSE_WAIT => count_fin(sk, memory, phase, false),
+        s::FIN_WAIT1 => count_fin(sk, memory, phase, true),
         _ => {}
     }
     ages::closed(sk, tcp, memory, new_state);
@@ -127,9 +126,9 @@ fn left_established(sk: &Sk, tcp: &Tcp, memory: &mut Mark, new_state: u8) -> boo
 /// The peer's FIN was judged when it came. What is left is our own, and whether a request was written after it: a
 /// kept connection that its owner did not know to be closed.
 #[inline(always)]
-fn left_close_wait(sk: &Sk, tcp: &Tcp, memory: &mut Mark, new_state: u8) -> bool {
+fn left_close_wait(sk: &Sk, tcp: &Tcp, memory: &mut Memory, new_state: u8) -> bool {
     if new_state == s::LAST_ACK {
-        count_fin(sk, memory.phase as usize, true);
+        count_fin(sk, memory, memory.phase as usize, true);
     }
     let judged = memory.phase == phase::PENDING as u32 || memory.flags & mark_flag::MARKED == 0;
     let written = tcp.write_seq().wrapping_sub(memory.read_mark);
@@ -147,17 +146,17 @@ fn left_close_wait(sk: &Sk, tcp: &Tcp, memory: &mut Mark, new_state: u8) -> bool
 /// is older than the programs and has not been read since, the kernel's own times tell: it sent after it had
 /// last received (resolution 1/HZ).
 #[inline(always)]
-pub fn phase_of(tcp: &Tcp, mark: &Mark, fin: bool) -> usize {
+pub fn phase_of(tcp: &Tcp, memory: &Memory, fin: bool) -> usize {
     let write_seq = tcp.write_seq();
     let unread = tcp.rcv_nxt().wrapping_sub(tcp.copied_seq()).wrapping_sub(u32::from(fin));
-    let written = if mark.flags & mark_flag::MARKED != 0 {
-        mark.read_mark != write_seq
+    let written = if memory.flags & mark_flag::MARKED != 0 {
+        memory.read_mark != write_seq
     } else {
         (tcp.lsndtime().wrapping_sub(tcp.lrcvtime()) as i32) > 0
     };
     if written && unread == 0 {
         phase::PENDING
-    } else if mark.flags & mark_flag::PREEXISTING == 0 && mark.first_seq == write_seq {
+    } else if memory.flags & mark_flag::PREEXISTING == 0 && memory.first_seq == write_seq {
         phase::UNUSED
     } else {
         phase::ANSWERED
@@ -309,70 +308,49 @@ fn hinted(sk: &Sk, new_state: u8) -> u32 {
 }
 
 #[inline(always)]
-fn fill_client(record: &mut SocketEnd, sk: &Sk, mark: *mut Mark) {
-    // SAFETY: storage of a live socket.
-    let mark = unsafe { &*mark };
+fn fill_client(record: &mut SocketEnd, sk: &Sk, memory: &mut Memory) {
     record.role = role::CLIENT;
-    record.opened_ns = mark.opened_ns;
-    record.owner = mark.owner;
-    record.read_mark = mark.read_mark;
-    record.retrans_mark = mark.retrans_mark;
-    record.exchanges = mark.exchanges;
-    if mark.flags & mark_flag::MARKED != 0 {
+    if let Some(mark) = marks::mark(sk) {
+        // SAFETY: the mark of a live socket; the change of state holds the socket lock.
+        (record.opened_ns, record.owner) = unsafe { ((*mark).opened_ns, (*mark).owner) };
+    }
+    record.read_mark = memory.read_mark;
+    record.retrans_mark = memory.retrans_mark;
+    record.exchanges = memory.exchanges;
+    if memory.flags & mark_flag::MARKED != 0 {
         record.flags |= flag::MARKED;
     }
-    if mark.flags & mark_flag::PREEXISTING != 0 {
+    if memory.flags & mark_flag::PREEXISTING != 0 {
         record.flags |= flag::PREEXISTING;
     }
-    if maps::owner_flags(mark.owner.tgid) & owner_flag::ACCEPTS != 0 {
+    if maps::owner_flags(record.owner.tgid) & owner_flag::ACCEPTS != 0 {
         record.flags |= flag::OWNER_ACCEPTS;
     }
-    ages::fill(record, sk);
+    ages::fill(record, sk, memory);
 }
 
 /// Notes that an end was queued, or counts that it was not.
 #[inline(always)]
-fn reported(sk: &Sk, mark: *mut Mark, queued: bool) {
+fn reported(sk: &Sk, memory: &mut Memory, queued: bool) {
     if queued {
-        // SAFETY: storage of a live socket; the change of state holds the socket lock.
-        unsafe { (*mark).flags |= mark_flag::REPORTED };
+        if let Some(mark) = marks::mark(sk) {
+            // SAFETY: the mark of a live socket; the change of state holds the socket lock.
+            unsafe { (*mark).memory.flags |= mark_flag::REPORTED };
+        }
         return;
     }
-    // SAFETY: as above.
-    let answered = unsafe { (*mark).phase } != phase::CONNECT as u32;
-    count_in(sk, answered, |counters| &raw mut counters.unclassified);
+    let answered = memory.phase != phase::CONNECT as u32;
+    upstreams::count_in(sk, memory, answered, |counters| &raw mut counters.unclassified);
 }
 
 #[inline(always)]
-fn count_fin(sk: &Sk, phase: usize, sent: bool) {
+fn count_fin(sk: &Sk, memory: &mut Memory, phase: usize, sent: bool) {
     // Four phases: the mask shows the verifier that the index stays inside.
     let phase = phase & (phase::COUNT - 1);
     if sent {
-        count_upstream(sk, |counters| &raw mut counters.fins_sent[phase]);
+        upstreams::count(sk, memory, |counters| &raw mut counters.fins_sent[phase]);
     } else {
-        count_upstream(sk, |counters| &raw mut counters.fins_received[phase]);
-    }
-}
-
-/// Adds 1 to the counter of the socket's upstream that `which` chooses.
-#[inline(always)]
-pub fn count_upstream(sk: &Sk, which: impl FnOnce(&mut UpstreamCounters) -> *mut u64) {
-    count_in(sk, true, which);
-}
-
-/// The same for a connection that was never established.
-#[inline(always)]
-pub fn count_silent(sk: &Sk, which: impl FnOnce(&mut UpstreamCounters) -> *mut u64) {
-    count_in(sk, false, which);
-}
-
-#[inline(always)]
-fn count_in(sk: &Sk, answered: bool, which: impl FnOnce(&mut UpstreamCounters) -> *mut u64) {
-    let mut key = UpstreamKey::default();
-    sk.upstream_key(&mut key);
-    if let Some(counters) = maps::upstream(&key, answered) {
-        // SAFETY: a map value, which stays valid while the program runs; only its address is taken.
-        maps::add(which(unsafe { &mut *counters }));
+        upstreams::count(sk, memory, |counters| &raw mut counters.fins_received[phase]);
     }
 }
 

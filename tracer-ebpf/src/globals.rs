@@ -36,6 +36,10 @@ static ABORT_REASONS: Global<[u32; 2]> = Global::new([MISSING; 2]);
 #[unsafe(no_mangle)]
 static GROUPS: Global<u32> = Global::new(0);
 
+/// 1 if programs may read the kernel's memory by address (`bpf_probe_read_kernel`), which lockdown=confidentiality refuses.
+#[unsafe(no_mangle)]
+static MAY_READ_MEMORY: Global<u32> = Global::new(0);
+
 /// Numbers of connect(2), close(2) and shutdown(2) on this architecture.
 #[unsafe(no_mangle)]
 static SYSCALLS: Global<[u32; 3]> = Global::new([0; 3]);
@@ -126,6 +130,11 @@ fn syscall(index: usize) -> u64 {
 #[inline(always)]
 pub fn has_reset_reason() -> bool {
     HAS_RESET_REASON.load() != 0
+}
+
+#[inline(always)]
+pub fn may_read_memory() -> bool {
+    MAY_READ_MEMORY.load() != 0
 }
 
 /// Why a packet was dropped, as far as it matters.

@@ -160,6 +160,12 @@ impl Sk {
         NetRef(load!(self.0, skc_net as Raw))
     }
 
+    /// What no other socket has until the next boot; 0 until somebody asks for it.
+    #[inline(always)]
+    pub fn cookie(&self) -> u64 {
+        load!(self.0, skc_cookie as u64)
+    }
+
     /// Some BPF program has stored something with it.
     #[inline(always)]
     pub fn has_storage(&self) -> bool {
@@ -270,13 +276,6 @@ impl Sk {
         into.local_port = local_port;
         into.peer_port = self.peer_port();
         into.netns = self.net().inum();
-    }
-
-    /// The same TCP socket by a pointer that the verifier does not trust. Each pointer that is read through a trusted
-    /// one makes it look for a name in all of the kernel's BTF (`btf_nested_type_is_trusted`, kernel/bpf/btf.c).
-    #[inline(always)]
-    pub fn untrusted(&self) -> Option<Self> {
-        self.tcp().map(|tcp| Self(tcp.0))
     }
 
     #[inline(always)]

@@ -13,7 +13,9 @@
 //! * `syscalls`, and with it `connects` and `unix`: the groups `connect-errors` and `unix`;
 //! * `snapshot`: what existed before the start.
 //!
-//! Shared by them: `globals`, `maps`, `kread` (direct loads at offsets from BTF), `emit` (the only writer of the ring),
+//! Shared by them: `globals`, `maps`, `kread` (direct loads at offsets from BTF), `marks` (what is remembered of a socket),
+//! `upstreams` (what is counted of each),
+//! `emit` (the only writer of the ring),
 //! `shares` (who may use what is left of it),
 //! `user_message` (what a system call sends or receives), `files` (descriptors).
 //! A host build of this package is empty: the programs exist for the BPF target only.
@@ -46,6 +48,8 @@ mod kread;
 #[cfg(target_arch = "bpf")]
 mod maps;
 #[cfg(target_arch = "bpf")]
+mod marks;
+#[cfg(target_arch = "bpf")]
 mod notes;
 #[cfg(target_arch = "bpf")]
 mod processes;
@@ -63,6 +67,8 @@ mod state;
 mod syscalls;
 #[cfg(target_arch = "bpf")]
 mod unix;
+#[cfg(target_arch = "bpf")]
+mod upstreams;
 #[cfg(target_arch = "bpf")]
 mod user_message;
 

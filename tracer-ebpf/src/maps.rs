@@ -1,46 +1,11 @@
 //! The maps, and the few ways in which the programs use them.
 
-use core::ffi::c_void;
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
-use core::ptr;
 
-use aya_ebpf::btf_maps::SkStorage;
-use aya_ebpf::helpers::generated::bpf_sk_storage_get;
-use aya_ebpf::macros::{btf_map, map};
+use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use tracer_ebpf::config::limit;
-use tracer_ebpf::wire::{Task, UpstreamCounters, UpstreamKey, tally};
-
-use crate::kread::Sk;
-
-/// What is remembered of a socket that connected. It is freed with the socket.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Mark {
-    pub opened_ns: u64,
-    pub owner: Task,
-    pub first_seq: u32,
-    pub read_mark: u32,
-    pub retrans_mark: u32,
-    pub exchanges: u32,
-    /// `phase` when it left ESTABLISHED.
-    pub phase: u32,
-    /// Bits of `mark_flag`.
-    pub flags: u32,
-    /// What ICMP said while it was connecting; 0: nothing.
-    pub icmp_err: u32,
-    /// Keeps the size a multiple of eight.
-    pub reserved: u32,
-}
-
-/// Bits of [`Mark::flags`].
-pub mod mark_flag {
-    pub const PREEXISTING: u32 = 1;
-    /// `read_mark` is known (always, but for what existed before the start and has not been read since).
-    pub const MARKED: u32 = 2;
-    /// An end of this connection was queued, so its RST belongs to the story.
-    pub const REPORTED: u32 = 4;
-}
+use tracer_ebpf::wire::tally;
 
 /// A hint from one hook to the next on the same CPU: which socket it was for.
 #[repr(C)]
@@ -67,17 +32,6 @@ static TALLY: PerCpuArray<u64> = PerCpuArray::with_max_entries(tally::COUNT, 0);
 #[map]
 static HINTS: PerCpuArray<Hint> = PerCpuArray::with_max_entries(1, 0);
 
-#[map]
-static UPSTREAMS: HashMap<UpstreamKey, UpstreamCounters> =
-    HashMap::with_max_entries(limit::UPSTREAMS as u32, 0);
-
-/// How many entries of `UPSTREAMS` the programs have made, and how many of them the agent has taken away since.
-#[map]
-static UPSTREAMS_MADE: Array<u64> = Array::with_max_entries(1, 0);
-
-#[map]
-static UPSTREAMS_EXPIRED: Array<u64> = Array::with_max_entries(1, 0);
-
 /// tgid to flags of `owner_flag`: processes that own sockets.
 #[map]
 static OWNERS: LruHashMap<u32, u32> = LruHashMap::with_max_entries(limit::OWNERS as u32, 0);
@@ -91,9 +45,6 @@ pub static LISTEN_PORTS: HashMap<u64, u32> =
 #[map]
 pub static ASKED: HashMap<u32, u32> =
     HashMap::with_max_entries(limit::ASKED as u32, aya_ebpf::bindings::BPF_F_NO_PREALLOC);
-
-#[btf_map]
-static MARKS: SkStorage<Mark> = SkStorage::new();
 
 /// Bits of the values of `OWNERS`.
 pub mod owner_flag {
@@ -125,71 +76,6 @@ pub fn count(index: u32) {
 #[inline(always)]
 pub fn hints() -> Option<*mut Hint> {
     HINTS.get_ptr_mut(0)
-}
-
-/// The mark of a socket that connected; null for every other.
-#[inline(always)]
-pub fn mark(sk: &Sk) -> Option<*mut Mark> {
-    // Nearly every accepted socket has no storage at all, which one load tells.
-    if !sk.has_storage() {
-        return None;
-    }
-    storage(sk, ptr::null_mut(), 0)
-}
-
-/// Gives a socket its mark.
-#[inline(always)]
-pub fn create_mark(sk: &Sk, value: &mut Mark) -> Option<*mut Mark> {
-    let made =
-        storage(sk, ptr::from_mut(value).cast(), u64::from(aya_ebpf::bindings::BPF_SK_STORAGE_GET_F_CREATE));
-    if made.is_none() {
-        count(tally::STORAGE_FAILED);
-    }
-    made
-}
-
-#[inline(always)]
-fn storage(sk: &Sk, value: *mut c_void, flags: u64) -> Option<*mut Mark> {
-    // SAFETY: `sk` is a socket that the kernel handed to the hook; the helper checks the rest.
-    let found = unsafe {
-        bpf_sk_storage_get((&raw const MARKS).cast_mut().cast(), sk.as_ptr().cast_mut().cast(), value, flags)
-    };
-    if found.is_null() { None } else { Some(found.cast()) }
-}
-
-/// The counters of an upstream, made on first use; those of the all-zero key, which the agent made, once the map is
-/// full. An upstream that never `answered` finds it full earlier: the last places are kept from port scans.
-#[inline(always)]
-pub fn upstream(key: &UpstreamKey, answered: bool) -> Option<*mut UpstreamCounters> {
-    if let Some(found) = UPSTREAMS.get_ptr_mut(key) {
-        return Some(found);
-    }
-    if answered || has_room_for_silent() {
-        let noexist = u64::from(aya_ebpf::bindings::BPF_NOEXIST);
-        if UPSTREAMS.insert(key, UpstreamCounters::default(), noexist).is_ok()
-            && let Some(made) = UPSTREAMS_MADE.get_ptr_mut(0)
-        {
-            add(made);
-        }
-        // Another CPU may have made it at the same time.
-        if let Some(made) = UPSTREAMS.get_ptr_mut(key) {
-            return Some(made);
-        }
-    }
-    count(tally::UPSTREAM_OVERFLOW);
-    UPSTREAMS.get_ptr_mut(UpstreamKey::default())
-}
-
-#[inline(always)]
-fn has_room_for_silent() -> bool {
-    let (Some(made), Some(expired)) = (UPSTREAMS_MADE.get(0), UPSTREAMS_EXPIRED.get(0)) else { return true };
-    made.wrapping_sub(*expired) < limit::SILENT_UPSTREAMS as u64
-}
-
-/// The counters of an upstream that has been counted before.
-#[inline(always)]
-pub fn known_upstream(key: &UpstreamKey) -> Option<*mut UpstreamCounters> {
-    UPSTREAMS.get_ptr_mut(key)
 }
 
 /// Adds 1 atomically: other CPUs count too, and a softirq may interrupt this program on its own CPU.

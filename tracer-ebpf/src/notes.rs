@@ -18,7 +18,7 @@ use tracer_ebpf::wire::{SocketEnd, note, tally};
 use crate::audit;
 use crate::globals::{self, DropReason};
 use crate::kread::{NetRef, Sk, Skb, Tcp, write_mapped};
-use crate::maps::{self, Mark};
+use crate::maps;
 
 const IPV4: u8 = 4;
 const IPV6: u8 = 6;
@@ -208,11 +208,11 @@ impl Found {
     }
 }
 
-/// Looks for what is noted of a client's socket that ends.
+/// Looks for what is noted of a client's socket that ends, since it was opened.
 #[inline(always)]
-pub fn look_up(sk: &Sk, tcp: &Tcp, mark: &Mark) -> Found {
+pub fn look_up(sk: &Sk, tcp: &Tcp, since: u64) -> Found {
     let mut found = Found::default();
-    let (sent, since) = (tcp.write_seq(), mark.opened_ns);
+    let sent = tcp.write_seq();
     for kind in [note::STRANGER, note::OVERFLOW_RESET, note::OVERFLOW_DROP, note::UNRESOLVED] {
         if find(&own_key(sk, tcp, kind), sent, since).is_some() {
             found.notes |= kind;

@@ -77,6 +77,7 @@ members! {
     skc_net: "sock_common"."skc_net.net",
     skc_v6_daddr: "sock_common"."skc_v6_daddr",
     skc_v6_rcv_saddr: "sock_common"."skc_v6_rcv_saddr",
+    skc_cookie: "sock_common"."skc_cookie",
     skc_flags: "sock_common"."skc_flags",
     sk_err: "sock"."sk_err",
     sk_err_soft: "sock"."sk_err_soft",

@@ -5,7 +5,8 @@ use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 
 use crate::kread::Sk;
-use crate::maps::{self, mark_flag, owner_flag};
+use crate::maps::{self, owner_flag};
+use crate::marks::{self, mark_flag};
 use crate::{ages, globals};
 
 /// `tcp_rcv_space_adjust(sk)`, in `tcp_recvmsg` and the splice paths (net/ipv4/tcp.c); since Linux 4.15.
@@ -24,21 +25,21 @@ pub fn tcp_rcv_space_adjust(ctx: BtfTracePointContext) -> i32 {
 
 #[inline(always)]
 fn read(sk: &Sk) {
-    let Some(mark) = maps::mark(sk) else {
+    let Some(mark) = marks::mark(sk) else {
         note_acceptor(sk);
         return;
     };
     let Some(tcp) = sk.tcp() else { return };
-    // SAFETY: storage of a live socket; only its own reader, which holds the socket lock, writes here.
-    let mark = unsafe { &mut *mark };
+    // SAFETY: the mark of a live socket; only its own reader, which holds the socket lock, writes here.
+    let memory = unsafe { &mut (*mark).memory };
     let write_seq = tcp.write_seq();
-    if mark.read_mark != write_seq {
-        mark.exchanges += 1;
-        ages::answered(sk, &tcp, mark);
-        mark.read_mark = write_seq;
+    if memory.read_mark != write_seq {
+        memory.exchanges += 1;
+        ages::answered(sk, &tcp, memory);
+        memory.read_mark = write_seq;
     }
-    mark.retrans_mark = tcp.total_retrans();
-    mark.flags |= mark_flag::MARKED;
+    memory.retrans_mark = tcp.total_retrans();
+    memory.flags |= mark_flag::MARKED;
 }
 
 /// `current` reads from a connection that it did not make: it accepts. Each CPU remembers the last one

@@ -8,11 +8,13 @@ use tracer_ebpf::wire::{ResetSent, kind, phase};
 
 use crate::audit;
 use crate::emit;
-use crate::ends::{count_silent, count_upstream, phase_of};
+use crate::ends::phase_of;
 use crate::globals;
 use crate::kread::{Sk, TaskRef};
-use crate::maps::{self, mark_flag};
+use crate::maps;
+use crate::marks::{self, mark_flag};
 use crate::shares::Origin;
+use crate::upstreams;
 
 /// `RCV_SHUTDOWN` of include/net/sock.h.
 const RCV_SHUTDOWN: u8 = 1;
@@ -40,18 +42,18 @@ pub fn tcp_receive_reset(ctx: BtfTracePointContext) -> i32 {
         // SAFETY: this CPU's entry of a per-CPU array.
         unsafe { (*hints).rst_received = sk.address() };
     }
-    let (Some(mark), Some(tcp)) = (maps::mark(&sk), sk.tcp()) else { return 0 };
-    // SAFETY: storage of a live socket.
-    let mark = unsafe { &*mark };
+    let (Some(mark), Some(tcp)) = (marks::mark(&sk), sk.tcp()) else { return 0 };
+    // SAFETY: the mark of a live socket.
+    let memory = unsafe { &mut (*mark).memory };
     let phase = match state {
         s::SYN_SENT => phase::CONNECT,
-        s::ESTABLISHED => phase_of(&tcp, mark, false),
-        _ => mark.phase as usize,
+        s::ESTABLISHED => phase_of(&tcp, memory, false),
+        _ => memory.phase as usize,
     } & (phase::COUNT - 1);
     if state == s::SYN_SENT {
-        count_silent(&sk, |counters| &raw mut counters.resets_received[phase::CONNECT]);
+        upstreams::count_silent(&sk, memory, |counters| &raw mut counters.resets_received[phase::CONNECT]);
     } else {
-        count_upstream(&sk, |counters| &raw mut counters.resets_received[phase]);
+        upstreams::count(&sk, memory, |counters| &raw mut counters.resets_received[phase]);
     }
     0
 }
@@ -76,13 +78,13 @@ pub fn tcp_send_reset(ctx: BtfTracePointContext) -> i32 {
     }
     let mut wanted = true;
     let mut dialled = false;
-    if let Some(mark) = maps::mark(&sk) {
-        // SAFETY: storage of a live socket.
-        let mark = unsafe { &*mark };
-        let phase = mark.phase as usize & (phase::COUNT - 1);
-        count_upstream(&sk, |counters| &raw mut counters.resets_sent[phase]);
+    if let Some(mark) = marks::mark(&sk) {
+        // SAFETY: the mark of a live socket.
+        let memory = unsafe { &mut (*mark).memory };
+        let phase = memory.phase as usize & (phase::COUNT - 1);
+        upstreams::count(&sk, memory, |counters| &raw mut counters.resets_sent[phase]);
         dialled = true;
-        wanted = mark.flags & mark_flag::REPORTED != 0
+        wanted = memory.flags & mark_flag::REPORTED != 0
             || state == s::ESTABLISHED
             || maps::config() & config_flag::ALL_ENDS != 0;
     }
@@ -126,12 +128,12 @@ pub fn inet_sk_error_report(ctx: BtfTracePointContext) -> i32 {
     if sk.state() != s::SYN_SENT || !sk.is_tcp() {
         return 0;
     }
-    let Some(mark) = maps::mark(&sk) else { return 0 };
+    let Some(mark) = marks::mark(&sk) else { return 0 };
     let err = match (sk.err(), sk.queued_err()) {
         (0, queued @ 1..=LAST_ERRNO) => queued,
         (err, _) => err,
     };
-    // SAFETY: storage of a live socket.
-    unsafe { (*mark).icmp_err = err };
+    // SAFETY: the mark of a live socket.
+    unsafe { (*mark).memory.icmp_err = err };
     0
 }

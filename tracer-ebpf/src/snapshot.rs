@@ -16,7 +16,8 @@ use tracer_ebpf::wire::{Snapshot, Task, kind, phase, role};
 use crate::emit;
 use crate::globals;
 use crate::kread::{Sk, TaskRef, Tcp, socket_sk};
-use crate::maps::{self, Mark, mark_flag, owner_flag};
+use crate::maps::{self, owner_flag};
+use crate::marks::{self, Mark, Memory, mark_flag};
 
 /// `struct bpf_iter__task_file` (kernel/bpf/task_iter.c); stable interface.
 #[repr(C)]
@@ -89,7 +90,7 @@ pub unsafe extern "C" fn snapshot(ctx: *const TaskFile) -> i32 {
     if asked {
         // Whoever asks knows which role he asks for.
         record.role =
-            if maps::mark(&sk).is_some() { u32::from(role::CLIENT) } else { u32::from(role::SERVER) };
+            if marks::mark(&sk).is_some() { u32::from(role::CLIENT) } else { u32::from(role::SERVER) };
     } else if state != s::LISTEN {
         record.role = note_connection(&sk, &tcp, state, &record.task);
     }
@@ -110,26 +111,16 @@ fn note_connection(sk: &Sk, tcp: &Tcp, state: u8, task: &Task) -> u32 {
         maps::remember_owner(task.tgid, owner_flag::OWNS | owner_flag::ACCEPTS);
         return u32::from(role::SERVER);
     }
-    if state == s::ESTABLISHED && maps::mark(sk).is_none() {
-        let mut mark = Mark {
-            opened_ns: 0,
-            owner: *task,
-            first_seq: 0,
-            read_mark: 0,
-            retrans_mark: 0,
-            exchanges: 0,
-            phase: phase::ANSWERED as u32,
-            flags: mark_flag::PREEXISTING,
-            icmp_err: 0,
-            reserved: 0,
-        };
+    if state == s::ESTABLISHED && marks::mark(sk).is_none() {
+        let mut memory =
+            Memory { phase: phase::ANSWERED as u32, flags: mark_flag::PREEXISTING, ..Memory::default() };
         // It last received, and that was read: nothing is pending. Within one tick the order is not known.
         let answered = (tcp.lrcvtime().wrapping_sub(tcp.lsndtime()) as i32) > 0;
         if answered && tcp.rcv_nxt() == tcp.copied_seq() {
-            mark.read_mark = tcp.write_seq();
-            mark.flags |= mark_flag::MARKED;
+            memory.read_mark = tcp.write_seq();
+            memory.flags |= mark_flag::MARKED;
         }
-        maps::create_mark(sk, &mut mark);
+        marks::note_existing(sk, &mut Mark { opened_ns: 0, memory, reserved: 0, owner: *task });
         maps::remember_owner(task.tgid, owner_flag::OWNS);
     }
     u32::from(role::CLIENT)

@@ -4,11 +4,12 @@
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::fd::AsRawFd;
 
 use anyhow::{Context, Result};
 
 use super::programs::{Run, Runs};
+use crate::bpf;
 use crate::scrape::Scrape;
 
 /// Numbers of uapi/linux/bpf.h.
@@ -100,26 +101,18 @@ struct OpenAttributes {
 }
 
 fn load() -> io::Result<File> {
-    let attributes = LoadAttributes {
+    let mut attributes = LoadAttributes {
         prog_type: PROG_TYPE_RAW_TRACEPOINT,
         insn_cnt: 2,
         insns: NOTHING.as_ptr() as u64,
         license: c"GPL".as_ptr() as u64,
     };
-    bpf(PROG_LOAD, &attributes)
+    bpf::new_fd(PROG_LOAD, &mut attributes)
 }
 
 fn open(tracepoint: &str, program: &File) -> io::Result<File> {
     let name = CString::new(tracepoint)?;
     let prog_fd = program.as_raw_fd().cast_unsigned();
-    bpf(RAW_TRACEPOINT_OPEN, &OpenAttributes { name: name.as_ptr() as u64, prog_fd, _padding: 0 })
-}
-
-fn bpf<T>(command: libc::c_int, attributes: &T) -> io::Result<File> {
-    // SAFETY: the kernel reads the attributes, of which it is told the size, and what they point to, all of which the
-    // callers keep alive; it gives a descriptor or -1.
-    let fd = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attributes), size_of::<T>()) };
-    let fd = libc::c_int::try_from(fd).ok().filter(|fd| *fd >= 0).ok_or_else(io::Error::last_os_error)?;
-    // SAFETY: the descriptor is new and nobody else's.
-    Ok(unsafe { File::from_raw_fd(fd) })
+    let mut attributes = OpenAttributes { name: name.as_ptr() as u64, prog_fd, _padding: 0 };
+    bpf::new_fd(RAW_TRACEPOINT_OPEN, &mut attributes)
 }

@@ -225,7 +225,13 @@ fn play_once(play: &Play, host: Option<HostWatch>, watch_gateway: bool) -> Resul
         });
         let error = match told {
             Ok(()) => None,
-            Err(error) => Some(failed_with(&error, &stage, &*watch, &lines, &lost)?),
+            Err(error) => Some(failed_with(
+                &error,
+                &stage,
+                &*watch,
+                &lines,
+                Unseen { lost_before: &lost, gaps: &gaps },
+            )?),
         };
         seen.push(Seen { vantage, lines, gaps, error });
     }
@@ -241,18 +247,37 @@ fn gateway_watch(net: &Net) -> Result<Agent> {
     Agent::watch_as(patient, &["--vantage", &vantage.to_string_lossy(), "--with", "all"])
 }
 
-/// All that was said about a case that failed; an error if the agent has lost events while it played.
+/// Of what rstrace's programs may not have run for: what the agent had lost before the case, and the gaps of the audit after it.
+struct Unseen<'a> {
+    lost_before: &'a str,
+    gaps: &'a [String],
+}
+
+/// All that was said about a case that failed; an error if rstrace's programs did not run for all that happened in it.
 fn failed_with(
     error: &Error,
     stage: &Stage,
     watch: &dyn Watch,
     lines: &[Value],
-    lost: &str,
+    Unseen { lost_before, gaps }: Unseen<'_>,
 ) -> Result<String, Missed> {
     let shown: String = lines.iter().map(|line| format!("{line}\n")).collect();
     let (now, log, said) = (watch.lost(), watch.log(), stage.all_said());
     let failed = format!("{error:#}\n--- lines\n{shown}{now}--- rstrace's log\n{log}{said}");
-    if now == lost { Ok(failed) } else { Err(Missed { before: lost.to_owned(), now, failed }) }
+    if now != lost_before {
+        return Err(Missed {
+            what: format!("the agent has lost events meanwhile ({now:?}, was {lost_before:?})"),
+            failed,
+        });
+    }
+    if !gaps.is_empty() {
+        let counted = gaps.join(", ");
+        return Err(Missed {
+            what: format!("the kernel counted what no program ran for ({counted})"),
+            failed,
+        });
+    }
+    Ok(failed)
 }
 
 /// Of each watcher, the gaps in the namespaces of this stage, or why it does not say.

@@ -50,13 +50,14 @@ pub trait Watch {
     }
 }
 
-/// A case that failed while the kernel skipped runs of rstrace's programs, as it does where one interrupts itself on a CPU
-/// (`recursion`). rstrace has counted them: what it said without them is no more than it could know.
+/// A case that failed while rstrace's programs did not run for all that happened: the kernel skips one that would interrupt
+/// itself on a CPU (`recursion`, which it counts), and on some virtual machines it runs no program at all in a softirq that
+/// interrupts a process of the machine's own (docs/performance.md), which only the audit tells. What rstrace said is no
+/// more than it could know.
 #[derive(Debug, thiserror::Error)]
-#[error("the agent has lost events meanwhile ({now:?}, was {before:?}): {failed}")]
+#[error("{what}: {failed}")]
 pub struct Missed {
-    pub before: String,
-    pub now: String,
+    pub what: String,
     pub failed: String,
 }
 

@@ -3,9 +3,9 @@
 use std::fs;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 
-use aya::maps::{Array, HashMap, MapError, PerCpuArray};
+use aya::maps::{HashMap, MapError, PerCpuArray};
 use thiserror::Error;
-use tracer_ebpf::wire::{AlikeKey, UPSTREAM_WORDS, UpstreamCounters, UpstreamKey, kind, tally};
+use tracer_ebpf::wire::{AlikeKey, UpstreamCounters, UpstreamKey, kind, tally};
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
 use super::loader::Kernel;
@@ -33,8 +33,8 @@ pub struct ProgramRun {
 #[derive(Debug, Error)]
 #[error("cannot read the kernel's counters from map {map}: {source}")]
 pub struct CountersError {
-    map: &'static str,
-    source: MapError,
+    pub(super) map: &'static str,
+    pub(super) source: MapError,
 }
 
 impl Kernel {
@@ -88,72 +88,6 @@ impl Kernel {
         let count = map.get(&bytes, 0).map_err(failed)?;
         map.remove(&bytes).map_err(failed)?;
         Ok(count)
-    }
-
-    /// How many upstreams have a place in the kernel's map.
-    ///
-    /// # Errors
-    /// If a map cannot be read.
-    pub fn upstreams_in_use(&self) -> Result<u64, CountersError> {
-        let single = |name: &'static str| -> Result<u64, CountersError> {
-            let failed = |source| CountersError { map: name, source };
-            let Some(map) = self.ebpf.map(name) else { return Ok(0) };
-            Array::try_from(map).and_then(|map: Array<_, u64>| map.get(&0, 0)).map_err(failed)
-        };
-        Ok(single("UPSTREAMS_MADE")?.saturating_sub(single("UPSTREAMS_EXPIRED")?))
-    }
-
-    /// Makes the entry of those that find no place, as long as there is one for it.
-    ///
-    /// # Errors
-    /// If the map cannot be written.
-    pub(super) fn make_other_upstream(&mut self) -> Result<(), CountersError> {
-        let failed = |source| CountersError { map: "UPSTREAMS", source };
-        let Some(map) = self.ebpf.map_mut("UPSTREAMS") else { return Ok(()) };
-        let mut map: HashMap<_, [u8; size_of::<UpstreamKey>()], [u64; UPSTREAM_WORDS]> =
-            HashMap::try_from(map).map_err(failed)?;
-        map.insert([0; size_of::<UpstreamKey>()], [0; UPSTREAM_WORDS], 0).map_err(failed)
-    }
-
-    /// Takes away the place of an upstream; returns what was counted there. What is counted between the two steps, a
-    /// microsecond, is lost: only for upstreams that have been idle for minutes.
-    ///
-    /// # Errors
-    /// If a map cannot be read or written.
-    pub fn expire_upstream(&mut self, key: &UpstreamKey) -> Result<UpstreamCounters, CountersError> {
-        let failed = |map| move |source| CountersError { map, source };
-        let mut bytes = [0; size_of::<UpstreamKey>()];
-        bytes.copy_from_slice(key.as_bytes());
-        let Some(map) = self.ebpf.map_mut("UPSTREAMS") else { return Ok(UpstreamCounters::default()) };
-        let mut map: HashMap<_, [u8; size_of::<UpstreamKey>()], [u64; UPSTREAM_WORDS]> =
-            HashMap::try_from(map).map_err(failed("UPSTREAMS"))?;
-        let words = map.get(&bytes, 0).map_err(failed("UPSTREAMS"))?;
-        map.remove(&bytes).map_err(failed("UPSTREAMS"))?;
-        if let Some(map) = self.ebpf.map_mut("UPSTREAMS_EXPIRED") {
-            let mut map: Array<_, u64> = Array::try_from(map).map_err(failed("UPSTREAMS_EXPIRED"))?;
-            let expired = map.get(&0, 0).map_err(failed("UPSTREAMS_EXPIRED"))?;
-            map.set(0, expired + 1, 0).map_err(failed("UPSTREAMS_EXPIRED"))?;
-        }
-        Ok(UpstreamCounters::read_from_bytes(words.as_bytes()).unwrap_or_default())
-    }
-
-    /// Every upstream that has a place, and what was counted of it.
-    ///
-    /// # Errors
-    /// If the map cannot be read.
-    pub fn upstreams(&self) -> Result<Vec<(UpstreamKey, UpstreamCounters)>, CountersError> {
-        let failed = |source| CountersError { map: "UPSTREAMS", source };
-        let Some(map) = self.ebpf.map("UPSTREAMS") else { return Ok(vec![]) };
-        let map: HashMap<_, [u8; size_of::<UpstreamKey>()], [u64; UPSTREAM_WORDS]> =
-            HashMap::try_from(map).map_err(failed)?;
-        let mut rows = Vec::new();
-        for entry in map.iter() {
-            let (key, words) = entry.map_err(failed)?;
-            let key = UpstreamKey::read_from_bytes(&key).unwrap_or_default();
-            let counters = UpstreamCounters::read_from_bytes(words.as_bytes()).unwrap_or_default();
-            rows.push((key, counters));
-        }
-        Ok(rows)
     }
 
     fn tally(&self) -> Result<Vec<u64>, CountersError> {

@@ -108,7 +108,7 @@ impl Kernel {
             (Layout::read(&support.btf), btf.join())
         });
         let (layout, btf) = (layout?, btf.unwrap_or_else(|panic| resume_unwind(panic))?);
-        let mut ebpf = load_object(&layout, options, &btf)?;
+        let mut ebpf = load_object(&layout, &support, options, &btf)?;
         let ring = Ring::new(take(&mut ebpf, "EVENTS")?).map_err(LoadError::Ring)?;
         let config = Array::try_from(take(&mut ebpf, "CONFIG")?)
             .map_err(|source| LoadError::Map { map: "CONFIG", source })?;
@@ -129,7 +129,7 @@ impl Kernel {
             program_log,
             hz: clock::jiffies_per_second(),
         };
-        kernel.make_other_upstream()?;
+        kernel.free_all_places()?;
         super::namespaces::load(&mut kernel.ebpf, &btf).map_err(LoadError::Namespaces)?;
         let existing = kernel.attach_all(&btf)?;
         drop(btf);
@@ -254,7 +254,7 @@ impl Kernel {
     }
 }
 
-fn load_object(layout: &Layout, options: &Options, btf: &Btf) -> Result<Ebpf, LoadError> {
+fn load_object(layout: &Layout, support: &Support, options: &Options, btf: &Btf) -> Result<Ebpf, LoadError> {
     let offsets = layout.offsets.words();
     let vantage = options.vantage.unwrap_or(0);
     let has_reason = u32::from(layout.has_reset_reason());
@@ -263,6 +263,7 @@ fn load_object(layout: &Layout, options: &Options, btf: &Btf) -> Result<Ebpf, Lo
     let abort_reasons = layout.abort_reasons();
     let groups = options.groups.bits();
     let unix_sockets = if options.groups.has(Group::Unix) { limit::UNIX_SOCKETS } else { 1 };
+    let may_read_memory = u32::from(!support.is_confidential);
     let mut loader = EbpfLoader::new();
     loader.btf(Some(btf));
     loader.override_global("OFFSETS", offsets.as_slice(), true);
@@ -272,6 +273,7 @@ fn load_object(layout: &Layout, options: &Options, btf: &Btf) -> Result<Ebpf, Lo
     loader.override_global("DROP_REASONS", layout.drop_reasons.as_slice(), true);
     loader.override_global("ABORT_REASONS", abort_reasons.as_slice(), true);
     loader.override_global("GROUPS", &groups, true);
+    loader.override_global("MAY_READ_MEMORY", &may_read_memory, true);
     loader.override_global("SYSCALLS", &SYSCALLS, true);
     // A map that no program uses is made all the same.
     loader.map_max_entries("UNIX_SOCKETS", unix_sockets as u32);

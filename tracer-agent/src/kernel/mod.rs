@@ -24,6 +24,7 @@ mod program_log;
 mod ring;
 mod snapshot;
 mod support;
+mod upstreams;
 
 pub use counters::{Counters, CountersError, ProgramRun};
 pub use groups::{Group, Groups, UnknownGroup};

@@ -2,7 +2,7 @@
 
 use core::ptr;
 
-use super::{Raw, load};
+use super::{Raw, Sk, load};
 use crate::globals::offset;
 
 /// `struct tcp_sock`, the same object as its `struct sock` with its type known.
@@ -10,6 +10,12 @@ use crate::globals::offset;
 pub struct Tcp(pub(super) Raw);
 
 impl Tcp {
+    /// Its `struct sock`, by a pointer that the verifier does not trust. Each pointer that is read through a trusted
+    /// one makes it look for a name in all of the kernel's BTF (`btf_nested_type_is_trusted`, kernel/bpf/btf.c).
+    #[inline(always)]
+    pub fn sk(&self) -> Sk {
+        Sk(self.0)
+    }
     /// Stays when the port has been given back, unlike `skc_num`.
     #[inline(always)]
     pub fn local_port(&self) -> u16 {

@@ -4,7 +4,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Key of the map `UPSTREAMS`: an address that a process of this namespace dialled. All zero: the ones that
-/// found no place.
+/// found no place, or a place that nobody has.
 #[repr(C)]
 #[cfg_attr(feature = "bytes", derive(FromBytes, IntoBytes, Immutable, KnownLayout))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -61,7 +61,7 @@ pub struct UpstreamAges {
     pub reserved: u32,
 }
 
-/// Value of the map `UPSTREAMS`. But for the ages only ever added to, atomically.
+/// But for the ages only ever added to, atomically.
 #[repr(C)]
 #[cfg_attr(feature = "bytes", derive(FromBytes, IntoBytes, Immutable, KnownLayout))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -74,6 +74,15 @@ pub struct UpstreamCounters {
     /// Ends that were to be judged and found no room in the ring.
     pub unclassified: u64,
     pub ages: UpstreamAges,
+}
+
+/// Value of the map `PLACES`, whose first is that of all that found none.
+#[repr(C)]
+#[cfg_attr(feature = "bytes", derive(FromBytes, IntoBytes, Immutable, KnownLayout))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UpstreamPlace {
+    pub key: UpstreamKey,
+    pub counters: UpstreamCounters,
 }
 
 /// Key of the map `ALIKE`, whose values count connects that failed like others of which records were queued just
@@ -89,9 +98,9 @@ pub struct AlikeKey {
     pub reserved: u32,
 }
 
-/// Number of `u64` in [`UpstreamCounters`].
-pub const UPSTREAM_WORDS: usize = size_of::<UpstreamCounters>() / 8;
-const _: () = assert!(UPSTREAM_WORDS == 29);
+/// Number of `u64` in [`UpstreamPlace`].
+pub const PLACE_WORDS: usize = size_of::<UpstreamPlace>() / 8;
+const _: () = assert!(PLACE_WORDS == 32);
 const _: () = assert!(size_of::<UpstreamKey>() == 24);
 const _: () = assert!(size_of::<AlikeKey>() == 32);
 
@@ -109,5 +118,7 @@ pub mod tally {
     pub const STORAGE_FAILED: u32 = UPSTREAM_OVERFLOW + 1;
     /// Events and threads in network namespaces that found no place in `NAMESPACES`.
     pub const NAMESPACE_OVERFLOW: u32 = STORAGE_FAILED + 1;
-    pub const COUNT: u32 = NAMESPACE_OVERFLOW + 1;
+    /// Connections that found their slot taken and got socket storage.
+    pub const SLOT_TAKEN: u32 = NAMESPACE_OVERFLOW + 1;
+    pub const COUNT: u32 = SLOT_TAKEN + 1;
 }

@@ -95,6 +95,9 @@ fn losses(families: &mut Families, snapshot: &KernelSnapshot) {
     let named = snapshot.upstreams.iter().filter(|(key, _)| *key != UpstreamKey::default()).count();
     let evicted = tally(tally::UPSTREAM_OVERFLOW);
     table(families, Fill { table: "upstreams", entries: named, capacity: limit::UPSTREAMS, evicted });
+    // How many of them are taken is known to nobody without looking at each.
+    families.add(Name::TableCapacity, &["slots"], number(limit::SLOTS as u64));
+    families.add(Name::TableEvicted, &["slots"], number(tally(tally::SLOT_TAKEN)));
 }
 
 fn tables_and_hooks(families: &mut Families, state: &State) {
