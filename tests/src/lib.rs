@@ -35,6 +35,7 @@ pub mod server;
 pub mod serving;
 pub mod slots;
 pub mod story;
+pub mod systemd;
 pub mod terminal;
 pub mod unit;
 

@@ -14,8 +14,8 @@ const FREE_PLACES: &str = "FREE_PLACES";
 const MADE: &str = "UPSTREAMS_MADE";
 const EXPIRED: &str = "UPSTREAMS_EXPIRED";
 
-/// Places are given away from the first one on. So many CPUs may have taken one that they give back, since another made
-/// the same upstream at the same time, and what was given away lies beyond as many more.
+/// Places are given away from the first one on, so those beyond as many as were given away need not be looked at; but for
+/// these: CPUs that make the same upstream at the same time take one each, and all but one give theirs back.
 const CPUS: u64 = 512;
 
 type Words = [u64; PLACE_WORDS];
