@@ -55,6 +55,7 @@ fn build() -> Result<()> {
     }
     for path in [
         "tracer-ebpf/Cargo.toml",
+        "tracer-ebpf/build.rs",
         "tracer-ebpf/src",
         "Cargo.toml",
         "Cargo.lock",

@@ -9,15 +9,13 @@ use tracer_ebpf::wire::{SocketEnd, flag, kind, outcome, phase, role, tally};
 
 use crate::kread::{PF_EXITING, Sk, TaskRef, Tcp};
 use crate::maps::{self, owner_flag};
-use crate::marks::{self, Mark, Memory, mark_flag};
+use crate::marks::{self, Memory, Recalled, mark_flag};
 use crate::shares::{self, Origin};
 use crate::{ages, alike, connects, emit, notes, upstreams};
 
 #[inline(always)]
 pub fn connect_failed(sk: &Sk, tcp: &Tcp, new_state: u8) {
-    let Some(mark) = marks::mark(sk) else { return };
-    // SAFETY: the mark of a live socket; the change of state holds the socket lock.
-    let (opened_ns, owner, mut memory) = unsafe { ((*mark).opened_ns, (*mark).owner.tgid, (*mark).memory) };
+    let Some(Recalled { opened_ns, owner, mut memory }) = marks::recall(sk) else { return };
     let err = connect_error(sk, &memory);
     connects::told(sk, err);
     let index = match err {
@@ -51,6 +49,7 @@ pub fn connect_failed(sk: &Sk, tcp: &Tcp, new_state: u8) {
         alike::told(&alike, origin);
     }
     reported(sk, &mut memory, queued);
+    marks::keep(sk, &memory);
 }
 
 /// What the socket says, or what ICMP said before: while its owner holds it, an error is kept as one that may pass,
@@ -66,16 +65,18 @@ fn connect_error(sk: &Sk, memory: &Memory) -> u32 {
 /// ESTABLISHED was left, or an accepted socket was closed after its client's FIN.
 #[inline(always)]
 pub fn ended(sk: &Sk, tcp: &Tcp, old_state: u8, new_state: u8) {
-    match marks::mark(sk) {
-        // SAFETY: the mark of a live socket; the change of state holds the socket lock.
-        Some(mark) => client_ended(sk, tcp, unsafe { &mut *mark }, old_state, new_state),
+    match marks::recall(sk) {
+        Some(mut recalled) => {
+            client_ended(sk, tcp, &mut recalled, old_state, new_state);
+            marks::keep(sk, &recalled.memory);
+        }
         None => server_ended(sk, tcp, old_state, new_state),
     }
 }
 
 #[inline(always)]
-fn client_ended(sk: &Sk, tcp: &Tcp, mark: &mut Mark, old_state: u8, new_state: u8) {
-    let memory = &mut mark.memory;
+fn client_ended(sk: &Sk, tcp: &Tcp, recalled: &mut Recalled, old_state: u8, new_state: u8) {
+    let Recalled { opened_ns, memory, .. } = recalled;
     let to_judge = if old_state == s::CLOSE_WAIT {
         left_close_wait(sk, tcp, memory, new_state)
     } else {
@@ -84,23 +85,21 @@ fn client_ended(sk: &Sk, tcp: &Tcp, mark: &mut Mark, old_state: u8, new_state: u
     if !to_judge && (old_state == s::CLOSE_WAIT || !wants_detail()) {
         return;
     }
-    // Copies, since the verifier looks at what follows once for each kind of place that a mark can have.
-    let (opened_ns, mut memory) = (mark.opened_ns, mark.memory);
     let queued = emit::queue_of::<SocketEnd>(
         Origin::dialled(sk),
         kind::SOCKET_END,
         |record| &mut record.header,
         |record| {
             fill_end(record, sk, tcp, old_state, new_state);
-            fill_client(record, sk, &mut memory);
-            notes::look_up(sk, tcp, opened_ns).fill(record);
+            fill_client(record, sk, memory);
+            notes::look_up(sk, tcp, *opened_ns).fill(record);
             if memory.phase == phase::PENDING as u32 {
                 record.flags |= flag::PENDING;
             }
         },
     );
     if queued || to_judge {
-        reported(sk, &mut memory, queued);
+        reported(sk, memory, queued);
     }
 }
 
@@ -333,10 +332,7 @@ fn fill_client(record: &mut SocketEnd, sk: &Sk, memory: &mut Memory) {
 #[inline(always)]
 fn reported(sk: &Sk, memory: &mut Memory, queued: bool) {
     if queued {
-        if let Some(mark) = marks::mark(sk) {
-            // SAFETY: the mark of a live socket; the change of state holds the socket lock.
-            unsafe { (*mark).memory.flags |= mark_flag::REPORTED };
-        }
+        memory.flags |= mark_flag::REPORTED;
         return;
     }
     let answered = memory.phase != phase::CONNECT as u32;

@@ -63,6 +63,15 @@ pub mod mark_flag {
     pub const REPORTED: u32 = 4;
 }
 
+/// A copy of what has to be known of a mark to judge an end.
+#[derive(Clone, Copy)]
+pub struct Recalled {
+    pub opened_ns: u64,
+    /// The owner's tgid.
+    pub owner: u32,
+    pub memory: Memory,
+}
+
 /// A place for the mark of one socket at a time.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -94,6 +103,30 @@ pub fn mark(sk: &Sk) -> Option<*mut Mark> {
         return Some(unsafe { &raw mut (*slot).mark });
     }
     if sk.has_storage() { storage(sk, ptr::null_mut(), 0) } else { None }
+}
+
+/// A copy of a mark, for those who do much with it while they hold the socket's lock: the verifier looks at all that is
+/// done with a pointer once for each kind of place that it can point to.
+#[inline(always)]
+pub fn recall(sk: &Sk) -> Option<Recalled> {
+    let mark = mark(sk)?;
+    // SAFETY: the mark of a live socket. Volatile, so that nothing is read again later, from where it lies.
+    unsafe {
+        Some(Recalled {
+            opened_ns: ptr::read_volatile(&raw const (*mark).opened_ns),
+            owner: ptr::read_volatile(&raw const (*mark).owner.tgid),
+            memory: ptr::read_volatile(&raw const (*mark).memory),
+        })
+    }
+}
+
+/// Writes back what was changed of a copy.
+#[inline(always)]
+pub fn keep(sk: &Sk, memory: &Memory) {
+    if let Some(mark) = mark(sk) {
+        // SAFETY: the mark of a live socket.
+        unsafe { (*mark).memory = *memory };
+    }
 }
 
 /// Gives a socket that connects, and that `current` holds, a place for its mark, which holds anything.

@@ -31,6 +31,8 @@ mod results;
 mod smoke;
 #[path = "../vm/upstream.rs"]
 mod upstream;
+#[path = "../vm/verifier.rs"]
+mod verifier;
 
 use std::process::ExitCode;
 

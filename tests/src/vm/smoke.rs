@@ -22,6 +22,7 @@ use crate::fault::{Cast, Fault, Older};
 use crate::fins;
 use crate::results::Results;
 use crate::upstream::PATIENCE;
+use crate::verifier;
 
 pub const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
@@ -50,6 +51,7 @@ pub const FAULTS: [(&str, IpAddr, Fault); 12] = [
 /// Runs the whole plan.
 pub fn run(results: &mut Results) {
     let mut address = addresses();
+    verifier::run(results);
     results.take("doctor_names_the_fin_hook", fin_hook);
     all_faults(results, &mut address, &FAULTS);
     dns::run(results);
