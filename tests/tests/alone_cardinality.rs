@@ -17,6 +17,8 @@ const OFFERED: u32 = 50_000;
 const CAP: usize = 2_000;
 /// What a scrape of a full agent may be in bytes.
 const PAGE: usize = 16 << 20;
+/// What is free is given back at intervals of 20 s.
+const GIVEN_BACK: Duration = Duration::from_secs(40);
 /// What half of the addresses may add to the memory when the tables are full.
 const NOISE_KB: u64 = 4_000;
 
@@ -73,7 +75,7 @@ fn fifty_thousand_upstreams_take_no_more_than_their_places() -> Result<()> {
     let at_half = agent.anonymous_kb()?;
     offer(&net, OFFERED / 2..OFFERED)?;
     let full = all_counted(&agent, OFFERED)?;
-    let at_end = agent.anonymous_kb()?;
+    let mut at_end = agent.anonymous_kb()?;
 
     let named = upstreams(&full);
     ensure!(named.len() > 2, "metrics with upstreams: {:?}", named.keys());
@@ -99,6 +101,10 @@ fn fifty_thousand_upstreams_take_no_more_than_their_places() -> Result<()> {
         named["rstrace_upstream_aborts_total"].len(),
         page.len(),
     );
-    ensure!(at_end <= at_half + NOISE_KB, "RssAnon {at_half} kB at half, {at_end} kB at the end");
-    Ok(())
+    // What scrapes needed amid the storm is given back within 20 s.
+    let flat = poll("memory that is flat", GIVEN_BACK, || {
+        at_end = agent.anonymous_kb().ok()?;
+        (at_end <= at_half + NOISE_KB).then_some(())
+    });
+    flat.with_context(|| format!("RssAnon {at_half} kB at half, {at_end} kB at the end"))
 }

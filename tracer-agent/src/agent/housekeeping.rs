@@ -5,13 +5,13 @@ use std::sync::Arc;
 use super::auditing::Age;
 use super::{Agent, Input};
 use crate::enrich::gateways::SERVERS;
-use crate::kernel::clock;
+use crate::kernel::{clock, memory};
 use crate::output::hub::Why;
 use crate::table::Fill;
 
 /// Between two looks at the kernel's own counters, if nobody scrapes.
 const AUDIT_TICKS: u64 = 10;
-/// Between two looks for upstreams that are idle.
+/// Between two looks for upstreams that are idle, and for memory that is free.
 const SWEEP_TICKS: u64 = 20;
 
 impl Agent {
@@ -25,6 +25,7 @@ impl Agent {
         self.ticks += 1;
         if self.ticks.is_multiple_of(SWEEP_TICKS) {
             self.metrics.sweep(clock::monotonic_ns());
+            memory::give_back();
         }
         if self.ticks.is_multiple_of(AUDIT_TICKS) {
             self.host.look_at_namespaces(Age::Second);

@@ -17,8 +17,8 @@ pub(super) fn keep_little() {
     }
 }
 
-/// Returns what the start-up has freed to the kernel, wherever it lies.
-pub(super) fn give_back() {
+/// Returns what is free to the kernel, wherever it lies: what the start-up needed, or scrapes amid a storm of verdicts.
+pub fn give_back() {
     #[cfg(target_env = "gnu")]
     {
         // SAFETY: malloc_trim only releases free memory; it may be called at any time.

@@ -14,7 +14,7 @@ mod groups;
 mod hooks;
 mod iterator;
 mod loader;
-mod memory;
+pub mod memory;
 mod namespaces;
 pub mod netns;
 mod offsets;
