@@ -18,6 +18,7 @@ pub mod clickhouse;
 pub mod client;
 pub mod collector;
 pub mod container;
+pub mod document;
 pub mod expect;
 pub mod explained;
 pub mod manifests;

@@ -42,7 +42,15 @@ impl Receiver {
     /// # Errors
     /// When it cannot listen.
     pub fn web() -> Result<Self> {
-        Self::start(Protocol::Http)
+        Self::web_on(TcpListener::bind("127.0.0.1:0")?)
+    }
+
+    /// The same where somebody listens already.
+    ///
+    /// # Errors
+    /// When it does not say where.
+    pub fn web_on(listener: TcpListener) -> Result<Self> {
+        Self::start(Protocol::Http, listener)
     }
 
     /// Takes mails.
@@ -50,11 +58,10 @@ impl Receiver {
     /// # Errors
     /// When it cannot listen.
     pub fn mail() -> Result<Self> {
-        Self::start(Protocol::Smtp)
+        Self::start(Protocol::Smtp, TcpListener::bind("127.0.0.1:0")?)
     }
 
-    fn start(protocol: Protocol) -> Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0")?;
+    fn start(protocol: Protocol, listener: TcpListener) -> Result<Self> {
         let receiver =
             Self { address: listener.local_addr()?, messages: Arc::default(), over: Arc::default() };
         let (messages, over) = (receiver.messages.clone(), receiver.over.clone());

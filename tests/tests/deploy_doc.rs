@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use rstrace_tests::container::static_binary;
+use rstrace_tests::document::commands;
 use rstrace_tests::netns::{Family, Link, Net};
 use rstrace_tests::process::run_within;
 use rstrace_tests::systemd::{self, Machine};
@@ -27,12 +28,6 @@ cd "$WORKSPACE"
 mount -t tmpfs tmpfs target/image
 cp "$STATIC" target/image/rstrace
 "#;
-
-/// The lines of every `sh` block.
-fn commands(document: &str) -> Vec<&str> {
-    let blocks = document.split("```sh\n").skip(1).filter_map(|block| block.split("```").next());
-    blocks.flat_map(str::lines).filter(|line| !line.is_empty()).collect()
-}
 
 #[test]
 fn image_and_unit_are_installed_upgraded_and_removed_as_the_document_says() -> Result<()> {

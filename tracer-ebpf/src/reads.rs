@@ -3,6 +3,7 @@
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
+use tracer_ebpf::tcp_state as s;
 
 use crate::kread::Sk;
 use crate::maps::{self, owner_flag};
@@ -51,7 +52,8 @@ fn note_acceptor(sk: &Sk) {
     // SAFETY: this CPU's entry of a per-CPU array.
     let hints = unsafe { &mut *hints };
     let tgid = bpf_get_current_pid_tgid() >> 32;
-    if hints.reader != tgid && !globals::outside(|| sk.net().inum()) {
+    // One that has closed may be a client's whose slot another has taken since.
+    if hints.reader != tgid && sk.state() != s::CLOSE && !globals::outside(|| sk.net().inum()) {
         maps::remember_owner(tgid as u32, owner_flag::OWNS | owner_flag::ACCEPTS);
         hints.reader = tgid;
     }
