@@ -3,6 +3,13 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::FromRawFd as _;
+use std::str::FromStr;
+
+/// A figure of a program or a map in the text of its /proc/PID/fdinfo/FD.
+pub fn figure<T: FromStr>(fdinfo: &str, key: &str) -> Option<T> {
+    let value = fdinfo.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+    value.and_then(|value| value.trim().parse().ok())
+}
 
 /// A command that gives a descriptor.
 ///

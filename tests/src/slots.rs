@@ -48,13 +48,9 @@ impl Slots {
     pub fn of(pid: u32) -> Result<Self> {
         for entry in fs::read_dir(format!("/proc/{pid}/fdinfo"))? {
             let text = fs::read_to_string(entry?.path()).unwrap_or_default();
-            let field = |key: &str| {
-                let value = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
-                value.and_then(|value| value.trim().parse::<u64>().ok())
-            };
-            if field("value_size") == Some(VALUE_SIZE) {
-                let id = u32::try_from(field("map_id").context("map_id")?)?;
-                let count = u32::try_from(field("max_entries").context("max_entries")?)?;
+            if bpf::figure(&text, "value_size") == Some(VALUE_SIZE) {
+                let id: u32 = bpf::figure(&text, "map_id").context("map_id")?;
+                let count = bpf::figure(&text, "max_entries").context("max_entries")?;
                 return Ok(Self { map: bpf::new_fd(MAP_GET_FD_BY_ID, &mut [id, 0, 0])?, count });
             }
         }

@@ -8,12 +8,20 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::container::static_binary;
 use crate::netns::Namespace;
 use crate::process::{Ended, Gathered, Guarded, poll, run_within};
 
 const BOOT: Duration = Duration::from_secs(60);
 /// What a machine is asked for ends by then.
 const LIMIT: Duration = Duration::from_secs(300);
+
+const STAGE: &str = r#"
+set -eu
+cd "$WORKSPACE"
+mount -t tmpfs tmpfs target/image
+cp "$STATIC" target/image/rstrace
+"#;
 
 /// Runs until it is dropped; everything in it is killed then.
 #[derive(Debug)]
@@ -73,6 +81,19 @@ impl Machine {
         let ended = self.run(program, arguments)?;
         ensure!(ended.code == Some(0), "{program} {arguments:?}: {ended:?}");
         Ok(ended.stdout)
+    }
+
+    /// Runs a script of bash in the workspace, whose `target/image/rstrace` is the program that `cargo xtask image` built.
+    ///
+    /// # Errors
+    /// When there is no such program, or bash does not end.
+    pub fn types(&self, script: &str) -> Result<Ended> {
+        // Where something can be mounted there has to be a folder.
+        fs::create_dir_all(workspace()?.join("target/image"))?;
+        let mut shell = self.command("bash");
+        shell.args(["-o", "pipefail", "-c", &format!("{STAGE}{script}")]);
+        shell.env("STATIC", static_binary()?.canonicalize()?).env("WORKSPACE", workspace()?);
+        run_within(&mut shell, LIMIT)
     }
 
     /// Writes a file in it, whose folder is made.

@@ -1,16 +1,10 @@
 //! `docs/deploy.md`: its commands for one machine, typed in their order by a shell, with the unit and the program that
 //! they install, where a real systemd is process 1.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, ensure};
-use rstrace_tests::container::static_binary;
 use rstrace_tests::document::commands;
 use rstrace_tests::netns::{Family, Link, Net};
-use rstrace_tests::process::run_within;
 use rstrace_tests::systemd::{self, Machine};
-
-const LIMIT: Duration = Duration::from_secs(300);
 
 /// What cannot be typed here, by its beginning, and why.
 const NOT_TYPED: &[(&str, &str)] = &[
@@ -21,13 +15,6 @@ const NOT_TYPED: &[(&str, &str)] = &[
     ("kubectl delete ", "there is no cluster"),
     ("kubectl -n rstrace ", "there is no cluster; kubernetes.rs asks an agent in a container"),
 ];
-
-const STAGE: &str = r#"
-set -eu
-cd "$WORKSPACE"
-mount -t tmpfs tmpfs target/image
-cp "$STATIC" target/image/rstrace
-"#;
 
 #[test]
 fn image_and_unit_are_installed_upgraded_and_removed_as_the_document_says() -> Result<()> {
@@ -45,13 +32,9 @@ fn image_and_unit_are_installed_upgraded_and_removed_as_the_document_says() -> R
     // A pipe that breaks must not pass; each line says first what it is.
     let script: String = typed.iter().map(|line| format!("echo '+' {}\n{line}\n", quoted(line))).collect();
 
-    std::fs::create_dir_all(workspace.join("target/image"))?;
     let net = Net::create(Link::Loopback, Family::V4)?;
     let machine = Machine::boot(net.gateway())?;
-    let mut shell = machine.command("bash");
-    shell.args(["-o", "pipefail", "-c", &format!("{STAGE}{script}")]);
-    shell.env("STATIC", static_binary()?.canonicalize()?).env("WORKSPACE", &workspace);
-    let played = run_within(&mut shell, LIMIT)?;
+    let played = machine.types(&script)?;
     ensure!(played.code == Some(0), "{}\n{}", played.stdout, played.stderr);
     for line in &typed {
         ensure!(played.stdout.contains(&format!("+ {line}\n")), "{line} was not reached:\n{}", played.stdout);

@@ -2,11 +2,9 @@
 //! a real systemd is process 1: Debian's Prometheus and Alertmanager with the configuration that is shipped, at its pace.
 
 use std::net::{SocketAddr, TcpListener};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use rstrace_tests::container::static_binary;
 use rstrace_tests::document::commands;
 use rstrace_tests::netns::{Family, Link, Net};
 use rstrace_tests::nginx::{GatewayOptions, Nginx};
@@ -95,13 +93,7 @@ fn typed(machine: &Machine) -> Result<()> {
     let typed: Vec<_> =
         all.iter().filter(|line| !NOT_TYPED.iter().any(|not| line.starts_with(not))).copied().collect();
     ensure!(typed.iter().any(|line| line.starts_with("cp deploy/prometheus")), "{typed:?}");
-    let script = typed.join("\n");
-    let stage = "set -eu\ncd \"$WORKSPACE\"\nmount -t tmpfs tmpfs target/image\ncp \"$STATIC\" target/image/rstrace\n";
-    std::fs::create_dir_all(workspace()?.join("target/image"))?;
-    let mut shell: Command = machine.command("bash");
-    shell.args(["-o", "pipefail", "-c", &format!("{stage}{script}")]);
-    shell.env("STATIC", static_binary()?.canonicalize()?).env("WORKSPACE", workspace()?);
-    let ended = run_within(&mut shell, LIMIT)?;
+    let ended = machine.types(&typed.join("\n"))?;
     ensure!(ended.code == Some(0), "{ended:?}");
     Ok(())
 }

@@ -76,11 +76,8 @@ fn tracepoint(hook: &str) -> &str {
 
 fn run(program: &File) -> Result<Run> {
     let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_raw_fd())).context("fdinfo")?;
-    let field = |key: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(key));
-        line.and_then(|value| value.trim().parse().ok()).unwrap_or(0.0)
-    };
-    Ok(Run { runs: field("run_cnt:"), nanoseconds: field("run_time_ns:") })
+    let figure = |key| bpf::figure(&text, key).unwrap_or(0.0);
+    Ok(Run { runs: figure("run_cnt"), nanoseconds: figure("run_time_ns") })
 }
 
 /// The first members of `union bpf_attr` for `BPF_PROG_LOAD`; the kernel takes the others for 0.

@@ -6,6 +6,7 @@ use std::fs;
 
 use anyhow::{Context, Result, ensure};
 use rstrace_tests::agent::Agent;
+use rstrace_tests::bpf;
 
 use crate::results::Results;
 
@@ -29,11 +30,8 @@ fn steps(pid: u32) -> Result<BTreeMap<u64, u64>> {
     let mut steps = BTreeMap::new();
     for file in fs::read_dir(format!("/proc/{pid}/fdinfo"))? {
         let text = fs::read_to_string(file?.path()).unwrap_or_default();
-        let field = |key: &str| {
-            let value = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
-            value.and_then(|value| value.trim().parse().ok())
-        };
-        if let (Some(program), Some(count)) = (field("prog_id"), field("verified_insns")) {
+        let figure = |key| bpf::figure(&text, key);
+        if let (Some(program), Some(count)) = (figure("prog_id"), figure("verified_insns")) {
             steps.insert(program, count);
         }
     }
