@@ -89,6 +89,11 @@ fn build_object(
     set_variable(linker_variable, Some(linker.as_os_str()));
     // aya-build shows whatever the inner cargo says as a warning, its progress included.
     set_variable("CARGO_TERM_QUIET", Some(OsStr::new("true")));
+    // What somebody wants of the agent's own code is nothing to the kernel programs: less optimised, they do not link.
+    let profile = |name: &String| name.starts_with("CARGO_PROFILE_");
+    for name in env::vars_os().filter_map(|(name, _)| name.into_string().ok()).filter(profile) {
+        set_variable(&name, None);
+    }
     // "1" makes aya-build compile `core`; without it, a released toolchain uses what it has prebuilt.
     let bootstrap = toolchain.build_core.then(|| OsStr::new("1"));
     set_variable("RUSTC_BOOTSTRAP", bootstrap);
