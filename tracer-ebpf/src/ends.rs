@@ -39,7 +39,7 @@ pub fn connect_failed(sk: &Sk, tcp: &Tcp, new_state: u8) {
         |record| &mut record.header,
         |record| {
             fill_end(record, sk, tcp, s::SYN_SENT, new_state);
-            fill_client(record, sk, &mut memory);
+            fill_client(record, sk, &memory);
             found.fill(record);
             record.sk_err = err;
             record.shape = alike.shape;
@@ -307,7 +307,7 @@ fn hinted(sk: &Sk, new_state: u8) -> u32 {
 }
 
 #[inline(always)]
-fn fill_client(record: &mut SocketEnd, sk: &Sk, memory: &mut Memory) {
+fn fill_client(record: &mut SocketEnd, sk: &Sk, memory: &Memory) {
     record.role = role::CLIENT;
     if let Some(mark) = marks::mark(sk) {
         // SAFETY: the mark of a live socket; the change of state holds the socket lock.

@@ -13,12 +13,17 @@ use tracer_ebpf::wire::tally;
 pub struct Hint {
     pub rst_received: u64,
     pub fin: u64,
-    /// The process that was last found reading from an accepted connection.
-    pub reader: u64,
     /// The process that was last found connecting, and until when that need not be noted again.
     pub owner: u64,
     pub owner_until: u64,
+    /// Processes that were found reading from accepted connections, each where the last bits of its tgid say.
+    pub readers: [u32; READERS],
 }
+
+/// Workers that take turns on one CPU, as a rule fewer.
+pub const READERS: usize = 16;
+
+const _: () = assert!(READERS.is_power_of_two());
 
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(limit::RING_BYTES as u32, 0);

@@ -43,18 +43,18 @@ fn read(sk: &Sk) {
     memory.flags |= mark_flag::MARKED;
 }
 
-/// `current` reads from a connection that it did not make: it accepts. Each CPU remembers the last one
+/// `current` reads from a connection that it did not make: it accepts. Each CPU remembers the last ones
 /// found, so that a busy gateway costs one comparison. Connections outside the
 /// vantage have no mark whoever made them, so they say nothing of their readers.
 #[inline(always)]
 fn note_acceptor(sk: &Sk) {
     let Some(hints) = maps::hints() else { return };
+    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
     // SAFETY: this CPU's entry of a per-CPU array.
-    let hints = unsafe { &mut *hints };
-    let tgid = bpf_get_current_pid_tgid() >> 32;
+    let seen = unsafe { &mut (*hints).readers[tgid as usize & (maps::READERS - 1)] };
     // One that has closed may be a client's whose slot another has taken since.
-    if hints.reader != tgid && sk.state() != s::CLOSE && !globals::outside(|| sk.net().inum()) {
-        maps::remember_owner(tgid as u32, owner_flag::OWNS | owner_flag::ACCEPTS);
-        hints.reader = tgid;
+    if *seen != tgid && sk.state() != s::CLOSE && !globals::outside(|| sk.net().inum()) {
+        maps::remember_owner(tgid, owner_flag::OWNS | owner_flag::ACCEPTS);
+        *seen = tgid;
     }
 }
