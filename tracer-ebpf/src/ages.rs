@@ -33,6 +33,7 @@ pub fn answered(sk: &Sk, tcp: &Tcp, memory: &Memory) {
     }
     if memory.exchanges == 2
         && let Some(ages) = upstreams::ages(sk, memory)
+        && ages.reused == 0
     {
         ages.reused = 1;
     }

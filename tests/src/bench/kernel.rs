@@ -58,8 +58,8 @@ pub fn measure(options: &Options) -> Result<Vec<Table>> {
     sums.note(format!(
         "All four sockets of a request are on this host, over loopback. Times are the kernel's (`run_time_ns`), what \
          timing costs included. The goals were set where empty programs took {} ns with new connections and {} over \
-         keep-alive: what that makes in multiples of these is a goal that no processor changes. Rounds of {} s in which \
-         others' connections ran the programs too were played again. Spread: middle half (least–most) of up to {} \
+         keep-alive: what that makes in multiples of these is a goal that no processor changes. Programs are loaded \
+         anew for each round of {} s; those in which others' connections ran them too were played again. Spread: middle half (least–most) of up to {} \
          rounds.",
         NEW.empty,
         KEPT.empty,
@@ -98,48 +98,55 @@ impl Goals {
 
 /// Rounds for each of [`PLACED`].
 fn of_the_agent(upstream: Upstream, options: &Options) -> Result<[Vec<Runs>; 2]> {
-    let stage = Stage::set(upstream, 2)?;
-    let agent = Agent::start_with(&[])?;
-    let read = || Ok(programs::of_agent(&agent.scrape()?));
-    placed(&stage, options, read)
+    let begin = || Agent::start_with(&[]);
+    placed(upstream, options, begin, |agent| Ok(programs::of_agent(&agent.scrape()?)))
 }
 
 /// The same of empty programs, and the hooks that have none.
 fn of_nothing(upstream: Upstream, options: &Options) -> Result<([Vec<Runs>; 2], Vec<String>)> {
-    let stage = Stage::set(upstream, 2)?;
     let scrape = Agent::start_with(&[])?.scrape()?;
-    let empty = EmptyPrograms::attach(&scrape)?;
-    Ok((placed(&stage, options, || empty.runs())?, empty.left_out))
+    let left_out = EmptyPrograms::attach(&scrape)?.left_out;
+    let rounds = placed(upstream, options, || EmptyPrograms::attach(&scrape), EmptyPrograms::runs)?;
+    Ok((rounds, left_out))
 }
 
-fn placed(stage: &Stage, options: &Options, read: impl Fn() -> Result<Runs>) -> Result<[Vec<Runs>; 2]> {
-    let apart = rounds(stage, options, DISTURBED, &read)?;
+fn placed<T>(
+    upstream: Upstream,
+    options: &Options,
+    begin: impl Fn() -> Result<T>,
+    read: impl Fn(&T) -> Result<Runs>,
+) -> Result<[Vec<Runs>; 2]> {
+    let stage = Stage::set(upstream, 2)?;
+    let apart = rounds(&stage, options, DISTURBED, &begin, &read)?;
     stage.share_one_core()?;
-    Ok([apart, rounds(stage, options, DISTURBED, &read)?])
+    Ok([apart, rounds(&stage, options, DISTURBED, &begin, &read)?])
 }
 
-/// What each program did per request, round by round.
+/// What each program did per request, round by round. The programs are loaded anew for each: where they and their
+/// maps come to lie makes some of them a fifth slower or faster for as long as they stay.
 ///
-/// The programs run for the whole host, so others' connections only ever add runs: a round with `disturbed` times those
+/// They run for the whole host, so others' connections only ever add runs: a round with `disturbed` times those
 /// of the quietest is played again, as long as there is hope.
 ///
 /// # Errors
 /// When the load fails or the statistics cannot be read.
-pub fn rounds(
+pub fn rounds<T>(
     stage: &Stage,
     options: &Options,
     disturbed: f64,
-    read: impl Fn() -> Result<Runs>,
+    begin: impl Fn() -> Result<T>,
+    read: impl Fn(&T) -> Result<Runs>,
 ) -> Result<Vec<Runs>> {
     let _timed = Timed::start()?;
-    // The first fills caches, pools and tables.
-    stage.load(Duration::from_secs(1))?;
     let mut all: Vec<Runs> = Vec::new();
     while undisturbed(&all, disturbed).count() < options.pairs && all.len() < options.pairs * PATIENCE {
-        let before = read()?;
+        let loaded = begin()?;
+        // The first second fills caches, pools and tables.
+        stage.load(Duration::from_secs(1))?;
+        let before = read(&loaded)?;
         let done = stage.load(options.duration)?;
         stage.settle()?;
-        all.push(programs::per_request(&before, &read()?, done.requests));
+        all.push(programs::per_request(&before, &read(&loaded)?, done.requests));
     }
     Ok(undisturbed(&all, disturbed).cloned().collect())
 }

@@ -41,7 +41,9 @@ pub fn measure(options: &Options) -> Result<Vec<Table>> {
         }
         let agent = Agent::start_with(&[])?;
         let before = stage.cpu_seconds()?;
-        let rounds = rounds(&stage, options, DISTURBED, || Ok(programs::of_agent(&agent.scrape()?)))?;
+        let read = |agent: &&Agent| Ok(programs::of_agent(&agent.scrape()?));
+        // One agent for all rounds: its programs' whole time is compared with that of both nginx.
+        let rounds = rounds(&stage, options, DISTURBED, || Ok(&agent), read)?;
         let spent = stage.cpu_seconds()? - before;
         let all: Vec<Run> = rounds.iter().filter_map(|runs| runs.get(HOOK)).copied().collect();
         let time = Spread::of(all.iter().map(|run| run.nanoseconds / 1e3));

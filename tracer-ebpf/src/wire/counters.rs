@@ -1,5 +1,7 @@
 //! What the programs count: by upstream, and of themselves.
 
+use core::mem::offset_of;
+
 #[cfg(feature = "bytes")]
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -61,22 +63,25 @@ pub struct UpstreamAges {
     pub reserved: u32,
 }
 
-/// But for the ages only ever added to, atomically.
+/// But for the ages only ever added to, atomically. See [`UpstreamPlace`] for the order.
 #[repr(C)]
 #[cfg_attr(feature = "bytes", derive(FromBytes, IntoBytes, Immutable, KnownLayout))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UpstreamCounters {
-    pub connections: [u64; outcome::COUNT],
     pub resets_sent: [u64; phase::COUNT],
-    pub resets_received: [u64; phase::COUNT],
-    pub fins_sent: [u64; phase::COUNT],
-    pub fins_received: [u64; phase::COUNT],
     /// Ends that were to be judged and found no room in the ring.
     pub unclassified: u64,
+    pub fins_received: [u64; phase::COUNT],
+    pub resets_received: [u64; phase::COUNT],
+    pub connections: [u64; outcome::COUNT],
+    pub fins_sent: [u64; phase::COUNT],
     pub ages: UpstreamAges,
 }
 
 /// Value of the map `PLACES`, whose first is that of all that found none.
+///
+/// Four cache lines. The first is read with each count and seldom written. What the other end does, which comes on
+/// whatever CPU its segments come to, is counted in the second; what the owner does, on its own CPU, in the next two.
 #[repr(C)]
 #[cfg_attr(feature = "bytes", derive(FromBytes, IntoBytes, Immutable, KnownLayout))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -84,6 +89,10 @@ pub struct UpstreamPlace {
     pub key: UpstreamKey,
     pub counters: UpstreamCounters,
 }
+
+const _: () = assert!(offset_of!(UpstreamPlace, counters.fins_received) == CACHE_LINE);
+const _: () = assert!(offset_of!(UpstreamPlace, counters.connections) == 2 * CACHE_LINE);
+const CACHE_LINE: usize = 64;
 
 /// Key of the map `ALIKE`, whose values count connects that failed like others of which records were queued just
 /// before, and that got none themselves.
