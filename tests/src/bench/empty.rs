@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 
 use super::programs::{Run, Runs};
 use crate::bpf;
-use crate::scrape::Scrape;
+use crate::scrape::{Sample, Scrape};
 
 /// Numbers of uapi/linux/bpf.h.
 const PROG_LOAD: libc::c_int = 5;
@@ -22,11 +22,7 @@ const NOTHING: [u64; 2] = [0xb7, 0x95];
 
 /// Attached while it lives.
 #[derive(Debug)]
-pub struct EmptyPrograms {
-    programs: Vec<Empty>,
-    /// Hooks of the agent that are no tracepoints, and so are left out.
-    pub left_out: Vec<String>,
-}
+pub struct EmptyPrograms(Vec<Empty>);
 
 #[derive(Debug)]
 struct Empty {
@@ -36,24 +32,24 @@ struct Empty {
 }
 
 impl EmptyPrograms {
-    /// Loads and attaches one for each hook that the agent has attached, as its scrape says.
+    /// Loads and attaches one for each tracepoint at which the agent has a program, as its scrape says.
     ///
     /// # Errors
     /// When the kernel refuses.
     pub fn attach(scrape: &Scrape) -> Result<Self> {
-        let (mut programs, mut left_out) = (Vec::new(), Vec::new());
-        let attached = scrape.matching("rstrace_hook_attached", &[]).filter(|sample| sample.value == 1.0);
-        for sample in attached {
-            let hook = sample.label("hook").unwrap_or_default().to_owned();
-            if sample.label("how") != Some("tp_btf") {
-                left_out.push(hook);
-                continue;
-            }
+        let (tracepoints, _) = hooks(scrape);
+        let attached = tracepoints.into_iter().map(|hook| {
             let program = load().with_context(|| format!("load an empty program for {hook}"))?;
             let link = open(tracepoint(&hook), &program).with_context(|| format!("attach it to {hook}"))?;
-            programs.push(Empty { hook, program, _link: link });
-        }
-        Ok(Self { programs, left_out })
+            Ok(Empty { hook, program, _link: link })
+        });
+        Ok(Self(attached.collect::<Result<_>>()?))
+    }
+
+    /// Hooks of the agent that are no tracepoints, and so have no empty program.
+    #[must_use]
+    pub fn left_out(scrape: &Scrape) -> Vec<String> {
+        hooks(scrape).1
     }
 
     /// The kernel's statistics of them, by hook.
@@ -61,8 +57,19 @@ impl EmptyPrograms {
     /// # Errors
     /// When /proc cannot be read.
     pub fn runs(&self) -> Result<Runs> {
-        self.programs.iter().map(|empty| Ok((empty.hook.clone(), run(&empty.program)?))).collect()
+        self.0.iter().map(|empty| Ok((empty.hook.clone(), run(&empty.program)?))).collect()
     }
+}
+
+/// The agent's hooks that are attached: tracepoints, and others.
+fn hooks(scrape: &Scrape) -> (Vec<String>, Vec<String>) {
+    let attached = scrape.matching("rstrace_hook_attached", &[]).filter(|sample| sample.value == 1.0);
+    let (tracepoints, others): (Vec<_>, Vec<_>) =
+        attached.partition(|sample| sample.label("how") == Some("tp_btf"));
+    let names = |samples: Vec<&Sample>| {
+        samples.iter().map(|sample| sample.label("hook").unwrap_or_default().to_owned()).collect()
+    };
+    (names(tracepoints), names(others))
 }
 
 /// Hooks are named after their tracepoints, but for those that share one.

@@ -9,6 +9,7 @@ use super::empty::EmptyPrograms;
 use super::load::{Stage, Upstream};
 use super::programs::{self, Run, Runs, Timed};
 use super::stats::Spread;
+use super::table::grouped;
 use super::{Cell, Options, Table};
 use crate::agent::Agent;
 
@@ -59,8 +60,8 @@ pub fn measure(options: &Options) -> Result<Vec<Table>> {
         "All four sockets of a request are on this host, over loopback. Times are the kernel's (`run_time_ns`), what \
          timing costs included. The goals were set where empty programs took {} ns with new connections and {} over \
          keep-alive: what that makes in multiples of these is a goal that no processor changes. Programs are loaded \
-         anew for each round of {} s; those in which others' connections ran them too were played again. Spread: middle half (least–most) of up to {} \
-         rounds.",
+         anew for each round of {} s; those in which others' connections ran them too were played again. Spread: \
+         middle half (least–most) of up to {} rounds.",
         NEW.empty,
         KEPT.empty,
         options.duration.as_secs(),
@@ -88,7 +89,7 @@ const KEPT: Goals = Goals { most: 300.0, stretch: 230.0, empty: 170.0 };
 impl Goals {
     fn of_the_agent(&self, times: f64) -> [Cell; 4] {
         [
-            format!("≤ {}", self.most).into(),
+            format!("≤ {}", grouped(&self.most.to_string())).into(),
             Cell::number(self.stretch, 0),
             Cell::number(times, 2),
             format!("≤ {:.2}", self.most / self.empty).into(),
@@ -105,9 +106,8 @@ fn of_the_agent(upstream: Upstream, options: &Options) -> Result<[Vec<Runs>; 2]>
 /// The same of empty programs, and the hooks that have none.
 fn of_nothing(upstream: Upstream, options: &Options) -> Result<([Vec<Runs>; 2], Vec<String>)> {
     let scrape = Agent::start_with(&[])?.scrape()?;
-    let left_out = EmptyPrograms::attach(&scrape)?.left_out;
     let rounds = placed(upstream, options, || EmptyPrograms::attach(&scrape), EmptyPrograms::runs)?;
-    Ok((rounds, left_out))
+    Ok((rounds, EmptyPrograms::left_out(&scrape)))
 }
 
 fn placed<T>(
@@ -122,8 +122,9 @@ fn placed<T>(
     Ok([apart, rounds(&stage, options, DISTURBED, &begin, &read)?])
 }
 
-/// What each program did per request, round by round. The programs are loaded anew for each: where they and their
-/// maps come to lie makes some of them a fifth slower or faster for as long as they stay.
+/// What each program did per request, round by round. The programs are loaded anew for each, so that none is
+/// measured in one place in memory only. Over keep-alive a whole run may still be a fifth dearer than the next; why is
+/// not known.
 ///
 /// They run for the whole host, so others' connections only ever add runs: a round with `disturbed` times those
 /// of the quietest is played again, as long as there is hope.
@@ -157,13 +158,17 @@ fn undisturbed(all: &[Runs], disturbed: f64) -> impl Iterator<Item = &Runs> {
     all.iter().filter(move |runs| count(runs) <= least * disturbed)
 }
 
+fn total(rounds: &[Runs], of: fn(&Run) -> f64) -> Spread {
+    Spread::of(rounds.iter().map(|runs| runs.values().map(of).sum()))
+}
+
 fn time_of(rounds: &[Runs]) -> Spread {
-    Spread::of(rounds.iter().map(|runs| runs.values().map(|run| run.nanoseconds).sum()))
+    total(rounds, |run| run.nanoseconds)
 }
 
 fn sum(upstream: Upstream, placed: &str, programs: &str, rounds: &[Runs], goals: [Cell; 4]) -> Vec<Cell> {
     let time = time_of(rounds);
-    let runs = Spread::of(rounds.iter().map(|runs| runs.values().map(|run| run.runs).sum()));
+    let runs = total(rounds, |run| run.runs);
     let mut row = vec![upstream.name().into(), placed.into(), programs.into()];
     row.extend([time.median_cell(0), time.spread_cell(0)]);
     row.extend(goals);

@@ -94,7 +94,7 @@ impl Table {
 }
 
 /// A comma after every third digit before the point.
-fn grouped(number: &str) -> String {
+pub(super) fn grouped(number: &str) -> String {
     let (sign, number) = number.strip_prefix('-').map_or(("", number), |rest| ("-", rest));
     let (whole, fraction) =
         number.split_once('.').map_or((number, String::new()), |(whole, rest)| (whole, format!(".{rest}")));
