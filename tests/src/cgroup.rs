@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
@@ -22,7 +23,7 @@ impl MemoryCgroup {
     /// When no memory controller is mounted or the limit cannot be set.
     pub fn create(bytes: u64) -> Result<Self> {
         let (root, version) = memory_controller()?;
-        let folder = root.join(format!("rstrace-test-{}-{}", std::process::id(), unique_port()));
+        let folder = own_folder(&root);
         fs::create_dir(&folder).with_context(|| format!("make {}", folder.display()))?;
         let cgroup = Self { folder };
         let (limit, swap) = match version {
@@ -74,7 +75,7 @@ impl NamedCgroup {
     /// When no memory controller is mounted or a folder cannot be made.
     pub fn create(path: &str) -> Result<Self> {
         let (root, _) = memory_controller()?;
-        let mut folder = root.join(format!("rstrace-test-{}-{}", std::process::id(), unique_port()));
+        let mut folder = own_folder(&root);
         let mut cgroup = Self { folders: Vec::new() };
         for name in std::iter::once("").chain(path.split('/')) {
             folder.push(name);
@@ -82,6 +83,17 @@ impl NamedCgroup {
             cgroup.folders.push(folder.clone());
         }
         Ok(cgroup)
+    }
+
+    /// Makes one of version 2, in which processes may make others.
+    ///
+    /// # Errors
+    /// When version 2 is not mounted, or the folder cannot be made.
+    pub fn unified() -> Result<Self> {
+        let (_, unified) = mounted()?;
+        let folder = own_folder(&unified.context("cgroups of version 2 are not mounted")?);
+        fs::create_dir(&folder).with_context(|| format!("make {}", folder.display()))?;
+        Ok(Self { folders: vec![folder] })
     }
 
     /// The file to which a process writes `0` to move itself here.
@@ -105,12 +117,22 @@ impl Drop for NamedCgroup {
     }
 }
 
+/// With what was made in it.
 fn remove(folder: &Path) {
-    // The kernel refuses while the killed process is still being taken down.
-    let limit = std::time::Duration::from_secs(2);
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove(&entry.path());
+        }
+    }
+    // The kernel refuses while the killed processes are still being taken down.
+    let limit = Duration::from_secs(10);
     if let Err(error) = poll("remove the cgroup", limit, || fs::remove_dir(folder).ok()) {
         eprintln!("{}: {error:#}", folder.display());
     }
+}
+
+fn own_folder(root: &Path) -> PathBuf {
+    root.join(format!("rstrace-test-{}-{}", std::process::id(), unique_port()))
 }
 
 enum Version {
@@ -118,21 +140,28 @@ enum Version {
     Two,
 }
 
-fn memory_controller() -> Result<(PathBuf, Version)> {
+/// Where the memory controller of version 1 is, and where version 2 is.
+fn mounted() -> Result<(Option<PathBuf>, Option<PathBuf>)> {
     let mounts = fs::read_to_string("/proc/self/mounts").context("read /proc/self/mounts")?;
-    let mut unified = None;
+    let (mut memory, mut unified) = (None, None);
     for line in mounts.lines() {
         let mut fields = line.split(' ').skip(1);
         let (Some(at), Some(kind), Some(options)) = (fields.next(), fields.next(), fields.next()) else {
             continue;
         };
         match kind {
-            "cgroup" if options.split(',').any(|option| option == "memory") => {
-                return Ok((at.into(), Version::One));
-            }
-            "cgroup2" => unified = Some(PathBuf::from(at)),
+            "cgroup" if options.split(',').any(|option| option == "memory") => memory = Some(at.into()),
+            "cgroup2" => unified = Some(at.into()),
             _ => {}
         }
+    }
+    Ok((memory, unified))
+}
+
+fn memory_controller() -> Result<(PathBuf, Version)> {
+    let (memory, unified) = mounted()?;
+    if let Some(memory) = memory {
+        return Ok((memory, Version::One));
     }
     let root = unified.context("no cgroup file system with a memory controller is mounted")?;
     delegate_memory(&root)?;

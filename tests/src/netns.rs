@@ -48,8 +48,7 @@ impl Namespace {
         let inode = file.metadata()?.ino();
         let namespace = Self { name: name.to_owned(), file, inode };
         namespace.ip(&["link", "set", "lo", "up"])?;
-        // The upstreams of these tests listen below 61000, so no ephemeral port can take theirs.
-        namespace.enter(|| fs::write("/proc/sys/net/ipv4/ip_local_port_range", "61000 65535"))??;
+        namespace.enter(keep_ephemeral_ports_high)??;
         Ok(namespace)
     }
 
@@ -120,10 +119,17 @@ pub fn in_passing<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
                 return Err(io::Error::last_os_error()).context("make a network namespace");
             }
             loopback_up()?;
+            keep_ephemeral_ports_high()?;
             Ok(work())
         });
         thread.join().map_err(|_| anyhow!("a thread in a namespace in passing panicked"))?
     })
+}
+
+/// The upstreams of these tests listen below 61000. An ephemeral port in this thread's namespace that is one of theirs
+/// would take their place, and a connect from it to itself succeeds where nobody listens (a simultaneous open).
+fn keep_ephemeral_ports_high() -> Result<()> {
+    fs::write("/proc/sys/net/ipv4/ip_local_port_range", "61000 65535").context("move the ephemeral ports")
 }
 
 /// Both 127.0.0.1 and ::1 are there once the interface is up.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::cgroup::NamedCgroup;
 use crate::container::static_binary;
 use crate::netns::Namespace;
 use crate::process::{Ended, Gathered, Guarded, poll, run_within};
@@ -29,6 +30,8 @@ pub struct Machine {
     /// Its process 1, by the number that it has outside.
     init: u32,
     _unshare: Guarded,
+    /// After its processes.
+    _cgroup: NamedCgroup,
     _folder: tempfile::TempDir,
 }
 
@@ -40,20 +43,42 @@ impl Machine {
     pub fn boot(network: &Namespace) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/systemd/boot.sh");
-        let mut command = network.command("unshare")?;
+        // Below a cgroup of its own: the root of a cgroup namespace is where it is made, and two that began in the same
+        // place would remove each other's.
+        let cgroup = NamedCgroup::unified()?;
+        let mut command = network.command("sh")?;
+        command.args(["-c", "echo 0 > \"$0\" && exec unshare \"$@\""]).arg(cgroup.processes());
         command.args(["--mount", "--pid", "--fork", "--kill-child", "--ipc", "--uts", "--cgroup", "sh"]);
         command.arg(script).arg(folder.path()).arg(workspace()?);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut unshare = Guarded::spawn(&mut command)?;
         let said = Gathered::of(unshare.child().stderr.take().context("it is piped")?);
         let init = poll("process 1", BOOT, || only_child(unshare.pid()))?;
-        let machine = Self { init, _unshare: unshare, _folder: folder };
-        poll("a running system", BOOT, || {
+        let machine = Self { init, _unshare: unshare, _cgroup: cgroup, _folder: folder };
+        let up = poll("a running system", BOOT, || {
             let state = machine.run("systemctl", &["is-system-running"]).ok()?;
-            (state.stdout.trim() == "running").then_some(())
-        })
-        .with_context(|| said.text())?;
+            // The other word that stays.
+            let state = state.stdout.trim().to_owned();
+            ["running", "degraded"].contains(&&*state).then_some(state)
+        });
+        let why = || format!("{}\n{}", said.text(), machine.what_fails());
+        let state = up.with_context(why)?;
+        ensure!(state == "running", "{state}: {}", why());
         Ok(machine)
+    }
+
+    /// What it waits for, what failed in it, and its last words.
+    fn what_fails(&self) -> String {
+        let questions: [&[&str]; 3] = [
+            &["systemctl", "list-jobs", "--no-pager"],
+            &["systemctl", "list-units", "--failed", "--no-pager"],
+            &["journalctl", "--no-pager", "--lines", "60"],
+        ];
+        let answers = questions.map(|question| match self.run(question[0], &question[1..]) {
+            Ok(ended) => format!("{question:?}\n{}{}", ended.stdout, ended.stderr),
+            Err(error) => format!("{question:?}: {error:#}"),
+        });
+        answers.join("\n")
     }
 
     /// A command in it.

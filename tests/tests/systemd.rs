@@ -58,8 +58,7 @@ fn it_is_ready_when_started_has_three_capabilities_and_sees_what_happens() -> Re
     let machine = &stage.machine;
     machine.done("systemctl", &["start", UNIT])?;
     machine.done("curl", &["-fsS", "http://127.0.0.1:19435/readyz"])?;
-    let outside =
-        machine.done("cat", &["/sys/fs/cgroup/systemd/system.slice/rstrace.service/cgroup.procs"])?;
+    let outside = machine.done("cat", &["/sys/fs/cgroup/system.slice/rstrace.service/cgroup.procs"])?;
     ensure!(outside.trim() == stage.pid()?, "{outside}");
     let status = machine.done("cat", &[&format!("/proc/{}/status", stage.pid()?)])?;
     for (field, value) in

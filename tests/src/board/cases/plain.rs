@@ -171,11 +171,11 @@ fn gateway_killed(stage: &mut Stage) -> Result<()> {
     Ok(())
 }
 
-/// The gateway's host has two ports to give, and other connections to the same address have both. Elsewhere they are
-/// still free.
+/// The gateway's host has two ports to give, above those of every upstream, and other connections to the same address
+/// have both. Elsewhere they are still free.
 fn no_local_port(stage: &mut Stage) -> Result<()> {
     start(stage)?;
-    stage.run_in_gateway(&["sysctl", "-qw", "net.ipv4.ip_local_port_range=40000 40001"])?;
+    stage.run_in_gateway(&["sysctl", "-qw", "net.ipv4.ip_local_port_range=60000 60001"])?;
     let _both = [stage.dial(stage.upstream())?, stage.dial(stage.upstream())?];
     stage.demand("/ok", 502)
 }
