@@ -46,7 +46,7 @@ impl MemoryCgroup {
 
     /// The cgroup's last path component, as it ends the agent's `cgroup` strings.
     pub fn name(&self) -> String {
-        self.folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+        name(&self.folder)
     }
 
     fn write(&self, file: &str, value: u64) -> Result<()> {
@@ -96,9 +96,19 @@ impl NamedCgroup {
         Ok(Self { folders: vec![folder] })
     }
 
+    /// The innermost.
+    pub fn folder(&self) -> &Path {
+        self.folders.last().map(PathBuf::as_path).unwrap_or(Path::new(""))
+    }
+
+    /// Its last path component.
+    pub fn name(&self) -> String {
+        name(self.folder())
+    }
+
     /// The file to which a process writes `0` to move itself here.
     pub fn processes(&self) -> PathBuf {
-        self.folders.last().map(|folder| folder.join("cgroup.procs")).unwrap_or_default()
+        self.folder().join("cgroup.procs")
     }
 
     /// Moves a process into the cgroup.
@@ -129,6 +139,10 @@ fn remove(folder: &Path) {
     if let Err(error) = poll("remove the cgroup", limit, || fs::remove_dir(folder).ok()) {
         eprintln!("{}: {error:#}", folder.display());
     }
+}
+
+fn name(folder: &Path) -> String {
+    folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 fn own_folder(root: &Path) -> PathBuf {

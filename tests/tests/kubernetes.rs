@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use rstrace_tests::agent::Agent;
 use rstrace_tests::capabilities::{THREE, mask, threads};
+use rstrace_tests::cgroup::NamedCgroup;
 use rstrace_tests::container::static_binary;
 use rstrace_tests::manifests::{
     KUSTOMIZATIONS, container, documents, items, only, prometheus_rule, python_program, rendered,
@@ -182,37 +183,6 @@ fn the_pod_monitor_finds_the_port_of_the_agent() -> Result<()> {
     Ok(())
 }
 
-/// A cgroup of the second version, removed on drop.
-struct Cgroup(PathBuf);
-
-impl Cgroup {
-    fn create(name: &str) -> Result<Self> {
-        let mounts = std::fs::read_to_string("/proc/self/mounts")?;
-        let at = mounts.lines().find_map(|line| {
-            let mut fields = line.split(' ').skip(1);
-            let (at, kind) = (fields.next()?, fields.next()?);
-            (kind == "cgroup2").then_some(at)
-        });
-        let at = at.context("no cgroup file system of the second version is mounted")?;
-        let folder = PathBuf::from(at).join(format!("rstrace-{name}-{}", std::process::id()));
-        std::fs::create_dir(&folder).with_context(|| folder.display().to_string())?;
-        Ok(Self(folder))
-    }
-
-    fn path(&self) -> String {
-        format!("/{}", self.0.file_name().unwrap_or_default().to_string_lossy())
-    }
-}
-
-impl Drop for Cgroup {
-    fn drop(&mut self) {
-        let removed = poll("remove the cgroup", LIMIT, || std::fs::remove_dir(&self.0).ok());
-        if let Err(error) = removed {
-            eprintln!("{}: {error:#}", self.0.display());
-        }
-    }
-}
-
 /// The probe's answer, as a kubelet asks: the pod's address is the node's.
 fn probe(container: &Value, name: &str) -> Result<(u16, String)> {
     let request = &container[name]["httpGet"];
@@ -228,10 +198,10 @@ fn image_works_with_what_the_daemonset_gives() -> Result<()> {
     require_root()?;
     let documents = documents(&rendered("base")?)?;
     let daemonset = only(&documents, "DaemonSet")?;
-    let (own, gateways) = (Cgroup::create("agent")?, Cgroup::create("gateway")?);
+    let (own, gateways) = (NamedCgroup::unified()?, NamedCgroup::unified()?);
     let mut given = container(daemonset, NODE)?;
     ensure!(given.read_only_root, "the root is not read-only");
-    given.cgroup = Some(own.0.clone());
+    given.cgroup = Some(own.folder().into());
     let mut prepared = given.prepare(&static_binary()?)?;
     prepared.command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut agent = Guarded::spawn(&mut prepared.command)?;
@@ -259,7 +229,7 @@ fn image_works_with_what_the_daemonset_gives() -> Result<()> {
 
     // The paths of cgroups are the node's, not relative to the agent's own.
     let other = net.free_upstream();
-    let join = format!("echo $$ >{}/cgroup.procs", gateways.0.display());
+    let join = format!("echo $$ >{}", gateways.processes().display());
     let dial = format!("true </dev/tcp/{}/{}", other.ip(), other.port());
     let mut shell = net.gateway().command("bash")?;
     // It lives until its input ends, so that there is a /proc/PID/cgroup of it to be read.
@@ -267,7 +237,7 @@ fn image_works_with_what_the_daemonset_gives() -> Result<()> {
     let mut shell = Guarded::spawn(shell.stdin(Stdio::piped()).stderr(Stdio::null()))?;
     let verdict =
         watch.wait_for("the shell's connect", LIMIT, |line| line["upstream"] == other.to_string())?;
-    ensure!(verdict.json["owner"]["cgroup"] == gateways.path(), "{}", verdict.json);
+    ensure!(verdict.json["owner"]["cgroup"] == format!("/{}", gateways.name()), "{}", verdict.json);
     drop(shell.child().stdin.take());
     shell.wait(LIMIT)?;
     agent.signal(libc::SIGTERM);
