@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
 use crate::netns::{Namespace, unique_port};
@@ -22,19 +22,23 @@ pub struct GatewayOptions {
     pub tls: bool,
     pub read_timeout: Duration,
     pub connect_timeout: Duration,
+    /// Become a daemon, as distributions start it: the process that listens first ends, and its child goes on.
+    pub daemon: bool,
 }
 
 impl Default for GatewayOptions {
     fn default() -> Self {
         let minute = Duration::from_secs(60);
-        Self { keepalive: false, tls: false, read_timeout: minute, connect_timeout: minute }
+        Self { keepalive: false, tls: false, read_timeout: minute, connect_timeout: minute, daemon: false }
     }
 }
 
 /// A running nginx.
 #[derive(Debug)]
 pub struct Nginx {
-    process: Guarded,
+    master: u32,
+    /// None: a daemon, which is nobody's child.
+    process: Option<Guarded>,
     folder: TempDir,
     stderr: Gathered,
     address: SocketAddr,
@@ -67,7 +71,7 @@ impl Nginx {
         fence: SocketAddr,
         options: &GatewayOptions,
     ) -> Result<Self> {
-        Self::launch(namespace, address, &configuration(address, upstream, fence, options))
+        Self::launch(namespace, address, &configuration(address, upstream, fence, options), options.daemon)
     }
 
     /// Starts nginx with this content of its `http` block, which has to listen at `address`.
@@ -75,7 +79,7 @@ impl Nginx {
     /// # Errors
     /// When nginx is missing or refuses its configuration.
     pub fn start_with(namespace: &Namespace, address: SocketAddr, http: &str) -> Result<Self> {
-        Self::launch(namespace, address, &format!("{PREAMBLE}{http}\n}}\n"))
+        Self::launch(namespace, address, &format!("{PREAMBLE}{http}\n}}\n"), false)
     }
 
     /// Starts nginx as an upstream that answers over TLS.
@@ -88,7 +92,7 @@ impl Nginx {
             "server {{ listen {address} ssl; ssl_certificate {folder}/cert.pem; ssl_certificate_key {folder}/key.pem;\n\
              ssl_protocols TLSv1.2 TLSv1.3; keepalive_timeout 1s; location / {{ return 200 hello; }} }}"
         );
-        Self::launch(namespace, address, &format!("{PREAMBLE}{server}\n}}\n"))
+        Self::launch(namespace, address, &format!("{PREAMBLE}{server}\n}}\n"), false)
     }
 
     /// Writes this content of its `http` block in place of the other; nginx reads it when it is told to.
@@ -103,32 +107,33 @@ impl Nginx {
 
     /// Lets nginx read its configuration again.
     pub fn reload(&self) {
-        self.process.signal(libc::SIGHUP);
+        self.signal(libc::SIGHUP);
     }
 
-    fn launch(namespace: &Namespace, address: SocketAddr, configuration: &str) -> Result<Self> {
+    fn launch(namespace: &Namespace, address: SocketAddr, configuration: &str, daemon: bool) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("rstrace-nginx-").tempdir()?;
         let file = folder.path().join("nginx.conf");
         fs::write(&file, configuration)?;
         let mut command = namespace.command("nginx")?;
-        command
-            .arg("-p")
-            .arg(folder.path())
-            .arg("-c")
-            .arg(&file)
-            .arg("-e")
-            .arg(folder.path().join("error.log"));
+        command.arg("-p").arg(folder.path()).arg("-c").arg(&file);
+        command.arg("-e").arg(folder.path().join("error.log"));
+        command.args(["-g", if daemon { "daemon on;" } else { "daemon off;" }]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut process = Guarded::spawn(&mut command)?;
         let stderr = Gathered::of(process.child().stderr.take().context("nginx's stderr is piped")?);
-        let mut nginx = Self { process, folder, stderr, address, workers: Vec::new() };
         // The pid file is written once the sockets listen, so no connection is needed to find out.
-        let pid_file = nginx.folder.path().join("nginx.pid");
-        nginx.workers = poll("nginx to have a worker", Duration::from_secs(5), || {
-            let workers = children_of(nginx.process.pid());
-            (pid_file.exists() && !workers.is_empty()).then_some(workers)
+        let pid_file = folder.path().join("nginx.pid");
+        let mut nginx =
+            Self { master: 0, process: Some(process), folder, stderr, address, workers: Vec::new() };
+        (nginx.master, nginx.workers) = poll("nginx to have a worker", Duration::from_secs(5), || {
+            let master = fs::read_to_string(&pid_file).ok()?.trim().parse().ok()?;
+            Some((master, children_of(master))).filter(|(_, workers)| !workers.is_empty())
         })
         .with_context(|| format!("nginx: {}{}", nginx.stderr.text(), nginx.error_log()))?;
+        if daemon && let Some(mut starter) = nginx.process.take() {
+            let status = starter.wait(Duration::from_secs(5))?;
+            ensure!(status.success(), "nginx: {status}: {}", nginx.stderr.text());
+        }
         Ok(nginx)
     }
 
@@ -144,7 +149,23 @@ impl Nginx {
 
     /// The master.
     pub fn pid(&self) -> u32 {
-        self.process.pid()
+        self.master
+    }
+
+    fn signal(&self, signal: i32) {
+        // SAFETY: kill(2) touches no memory. The master is this process's child, or a daemon that nobody else ends.
+        unsafe { libc::kill(self.master.cast_signed(), signal) };
+    }
+
+    /// Waits for the master's end.
+    fn ended(&mut self, limit: Duration) -> bool {
+        match &mut self.process {
+            Some(process) => process.wait(limit).is_ok(),
+            None => {
+                let folder = Path::new("/proc").join(self.master.to_string());
+                poll("the end of nginx", limit, || (!folder.exists()).then_some(())).is_ok()
+            }
+        }
     }
 
     /// The processes that may own an upstream connection.
@@ -165,13 +186,18 @@ impl Nginx {
 
 impl Drop for Nginx {
     fn drop(&mut self) {
+        if self.master == 0 {
+            return;
+        }
         // TERM lets the master take its worker along, which KILL would leave behind.
-        self.process.signal(libc::SIGTERM);
-        if self.process.wait(Duration::from_secs(3)).is_err() {
-            for worker in &self.workers {
-                // SAFETY: kill(2) touches no memory; the unreaped master keeps its children's pids ours.
-                unsafe { libc::kill(worker.cast_signed(), libc::SIGKILL) };
-            }
+        self.signal(libc::SIGTERM);
+        if self.ended(Duration::from_secs(3)) {
+            return;
+        }
+        self.signal(libc::SIGKILL);
+        for worker in &self.workers {
+            // SAFETY: kill(2) touches no memory; the master has not ended, so its children's pids are theirs.
+            unsafe { libc::kill(worker.cast_signed(), libc::SIGKILL) };
         }
     }
 }
@@ -209,7 +235,6 @@ impl Certificate {
 
 /// All that both roles of nginx share, up to the `http` block's content.
 const PREAMBLE: &str = r#"user root;
-daemon off;
 worker_processes 1;
 pid nginx.pid;
 error_log error.log info;

@@ -64,7 +64,8 @@ fn a_killed_upstream_is_on_top_with_its_culprit_and_what_came_after() -> Result<
             |line: &Value| line["cause"] == "no_listener" && line["upstream"] == upstream.to_string();
         agent.wait_for("the refused connect", LIMIT, refused)?;
     }
-    agent.wait_for("the kill", LIMIT, |line| line["cause"] == "process_killed")?;
+    let killed = |line: &Value| line["cause"] == "process_killed" && line["upstream"] == address.to_string();
+    agent.wait_for("the kill", LIMIT, killed)?;
 
     let netns = net.gateway().inode().to_string();
     let ended = report(&agent.socket(), &["--json", "--since", "5m", "--netns", &netns])?;

@@ -142,15 +142,20 @@ impl Listeners {
         self.known.insert(key, entry, existing.ktime_ns);
     }
 
-    /// A process has ended: it holds no listener any more.
-    pub fn exited(&mut self, process: &Process) {
-        let Some(held) = self.held.get_mut(&process.id()) else { return };
+    /// A process has ended: it holds no listener any more. Gives the ports of those that are left to nobody known,
+    /// as by a program that becomes a daemon: it listens, forks, and ends, and the child goes on.
+    pub fn exited(&mut self, process: &Process) -> Vec<u16> {
+        let Some(held) = self.held.get_mut(&process.id()) else { return Vec::new() };
         held.gone = true;
+        let mut left = Vec::new();
         for key in &held.addresses {
-            if let Some(entry) = self.known.get_mut(key) {
-                entry.holders.gone(process);
+            let Some(entry) = self.known.get_mut(key) else { continue };
+            entry.holders.gone(process);
+            if !entry.sockets.is_empty() && entry.holders.current().is_none() {
+                left.push(key.0.port());
             }
         }
+        left
     }
 
     /// The number of this network namespace is another's now: who listened there has nothing to do with it.

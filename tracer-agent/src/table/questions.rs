@@ -1,5 +1,6 @@
 //! What no event says and the kernel can be asked: how full a listener's queue is (a SYN that finds it full is dropped
-//! without a trace), and whether an accepted socket is still there (if so, it was not the one that sent the RST).
+//! without a trace), who holds a listener whose holders have ended, and whether an accepted socket is still there (if
+//! so, it was not the one that sent the RST).
 //!
 //! The answers come back as events, so that a recorded stream holds them too.
 
@@ -47,8 +48,20 @@ impl Default for Questions {
 impl Questions {
     /// Notes what would help to judge this end.
     pub fn about(&mut self, end: &SocketEnd, listeners: &Listeners) {
-        let Some(question) = question(end) else { return };
-        if !listeners.may_be_at(end.tuple.peer, end.tuple.netns) || self.waiting.contains(&question) {
+        if let Some(question) = question(end)
+            && listeners.may_be_at(end.tuple.peer, end.tuple.netns)
+        {
+            self.ask(question);
+        }
+    }
+
+    /// Notes that nobody known holds the listeners on `port` any more.
+    pub fn about_listeners(&mut self, port: u16) {
+        self.ask(Question { local_port: port, peer_port: 0 });
+    }
+
+    fn ask(&mut self, question: Question) {
+        if self.waiting.contains(&question) {
             return;
         }
         if self.waiting.len() == CAPACITY {

@@ -84,7 +84,9 @@ impl Tables {
             Event::Listener(change) => self.listeners.changed(&change),
             Event::ProcessExit(exit) => {
                 self.lookups.exited(&exit.process);
-                self.listeners.exited(&exit.process);
+                for port in self.listeners.exited(&exit.process) {
+                    self.questions.about_listeners(port);
+                }
                 self.processes.exited(&exit);
             }
             Event::Signal(signal) => self.processes.signalled(&signal),

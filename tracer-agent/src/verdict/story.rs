@@ -132,6 +132,12 @@ impl Story<'_> {
         self.end.closed_here()
     }
 
+    /// No process has the accepted end yet: what came in it waits in the listener's accept queue.
+    #[must_use]
+    pub fn waits_to_be_accepted(&self) -> bool {
+        self.other.is_some_and(|other| other.no_socket && other.unread > 0)
+    }
+
     /// Milliseconds of a number of jiffies.
     #[must_use]
     pub fn ms(&self, jiffies: u32) -> f64 {

@@ -270,9 +270,15 @@ fn own_summary(story: &Story<'_>, finding: &Finding) -> String {
             seconds(story.ms(story.end.lrcv_age))
         ),
         Cause::ClientGone => format!(
-            "the client {} had left, so {owner} dropped the request to {peer}{}",
+            "the client {} had left, so {owner} dropped the request to {peer}{}{}",
             story.client_left.as_ref().map_or_else(String::new, |left| left.tuple.peer.to_string()),
-            after_request(story)
+            after_request(story),
+            // Who leaves has often waited for too long; then the fault is not the client's.
+            if story.waits_to_be_accepted() {
+                "; nobody there had accepted the connection by then: saturated or frozen"
+            } else {
+                ""
+            }
         ),
         Cause::GatewayExited => format!(
             "{owner} ended with a request to {peer} pending ({}{})",

@@ -18,6 +18,7 @@ pub const CASES: &[Case] = &[
     Case::new("syn_finds_it_full_loopback", syn_finds_it_full).over(Link::Loopback),
     Case::new("never_accepted_1s", |stage| never_accepted(stage, 1)),
     Case::new("never_accepted_2s", |stage| never_accepted(stage, 2)),
+    Case::new("client_gone_before_it_was_accepted", client_gone),
     Case::new("killed_before_it_accepted", killed_before_it_accepted),
     Case::new("last_ack_finds_it_full", |stage| race_for_the_last_place(stage, 504)).over(Link::Tun),
     Case::new("last_ack_is_reset", |stage| {
@@ -53,6 +54,14 @@ fn never_accepted(stage: &mut Stage, seconds: u64) -> Result<()> {
         ..GatewayOptions::default()
     })?;
     stage.demand("/ok", 504)
+}
+
+fn client_gone(stage: &mut Stage) -> Result<()> {
+    stage.start_fault_server(&["--frozen", LIMIT])?;
+    stage.start_nginx(&GatewayOptions::default())?;
+    let outcome = stage.request("/ok", &["--max-time", "0.5"])?;
+    ensure!(outcome.code == 28, "curl did not give up: {outcome:?}");
+    stage.wait_for_the_end()
 }
 
 fn killed_before_it_accepted(stage: &mut Stage) -> Result<()> {

@@ -54,6 +54,7 @@ pub const CASES: &[Case] = &[
     Case::new("not_http", gateway::not_http),
     Case::new("answer_discarded", gateway::answer_discarded),
     Case::new("client_reset", clients::resets),
+    Case::new("client_reset_at_a_daemon", clients::resets_at_a_daemon),
     Case::new("client_half_closed", clients::half_closes),
     Case::new("client_gone_mid_response", clients::gone_mid_response),
     Case::new("client_too_slow", clients::too_slow),

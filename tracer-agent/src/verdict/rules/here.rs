@@ -64,8 +64,7 @@ pub fn client_gone(story: &Story<'_>) -> Option<Finding> {
 
 /// The gateway gave up on a connection that still waited to be accepted: nobody there had even read the request.
 pub fn never_accepted(story: &Story<'_>) -> Option<Finding> {
-    let waiting = story.other.is_some_and(|other| other.no_socket && other.unread > 0);
-    (pending_and_closed_here(story) && waiting)
+    (pending_and_closed_here(story) && story.waits_to_be_accepted())
         .then(|| Finding::new(By::Gateway, Cause::NeverAccepted, Impact::RequestLost))
 }
 

@@ -1,6 +1,7 @@
 //! What this side did: the gateway, its client, an operator; and what harmed nobody.
 
 use super::*;
+use crate::event::Existing;
 
 #[test]
 fn an_owner_is_known_by_the_ports_of_its_parent() {
@@ -88,6 +89,51 @@ fn a_client_that_left_before_the_upstream_was_reached_is_the_cause_too() {
     check(&verdict, By::Client, Cause::ClientGone, Impact::RequestLost, Confidence::Proven);
 }
 
+/// What listens and becomes a daemon ends in its first process, and is a child of nobody known.
+#[test]
+fn a_client_that_left_a_daemon_is_the_cause() {
+    let (starter, master) = (process(810, "nginx"), process(811, "nginx"));
+    let worker = child_of(&master, 812, "nginx");
+    let at = client_leg().tuple;
+    let listening = Event::Listener(ListenerChange {
+        ktime_ns: 90 * SECOND,
+        skaddr: 0xe,
+        address: at.local,
+        netns: at.netns,
+        netns_cookie: 0,
+        listening: true,
+        actor: Some(starter.clone()),
+        backlog: 0,
+        backlog_limit: 511,
+    });
+    let exit = Exit { code: Some(0), signal: None, oom: false };
+    let ended = Event::ProcessExit(ProcessExit { ktime_ns: 91 * SECOND, process: dying(810, "nginx", exit) });
+    let reset = SocketEnd { new_state: TcpState::Close, rst_received: true, ..client_leg() };
+    let close = SocketEnd { actor: Some(worker), ..closed_leg() };
+
+    let mut tables = tables(false);
+    tables.apply(listening.clone());
+    tables.apply(ended.clone());
+    let asked = tables.take_questions();
+    assert_eq!(asked.iter().map(|q| (q.local_port, q.peer_port)).collect::<Vec<_>>(), [(at.local.port(), 0)]);
+    let held = |process: &Process| {
+        Event::Existing(Existing {
+            ktime_ns: 92 * SECOND,
+            skaddr: 0xe,
+            tuple: Tuple { peer: address("0.0.0.0:0"), ..at },
+            netns_cookie: 0,
+            state: TcpState::Listen,
+            role: None,
+            process: process.clone(),
+            backlog: 0,
+            backlog_limit: 511,
+        })
+    };
+    let ends = [Event::SocketEnd(reset), Event::SocketEnd(close)];
+    let verdict = play(false, [vec![listening, ended, held(&master)], ends.to_vec()].concat()).remove(0);
+    check(&verdict, By::Client, Cause::ClientGone, Impact::RequestLost, Confidence::Inferred);
+}
+
 #[test]
 fn a_client_of_another_request_is_not_the_cause() {
     // It came ten seconds earlier than the upstream request.
@@ -169,14 +215,39 @@ fn a_gateway_that_gave_up_before_anybody_accepted_says_so() {
     };
     let verdict = one(&[closed_leg(), waiting.clone()]);
     check(&verdict, By::Gateway, Cause::NeverAccepted, Impact::RequestLost, Confidence::Proven);
-    let read = SocketEnd { no_socket: false, unread: 0, ..waiting };
+    let read = SocketEnd { no_socket: false, unread: 0, ..waiting.clone() };
     check(
-        &one(&[closed_leg(), read]),
+        &one(&[closed_leg(), read.clone()]),
         By::Gateway,
         Cause::GatewayTimeout,
         Impact::RequestLost,
         Confidence::Proven,
     );
+
+    // A client that waited no longer than that did not end it for a reason of its own.
+    let tail = SocketEnd {
+        old_state: TcpState::CloseWait,
+        new_state: TcpState::LastAck,
+        actor: Some(process(812, "nginx")),
+        ..client_leg()
+    };
+    let left = |upstream: SocketEnd| {
+        let events = [client_leg(), closed_leg(), upstream, tail.clone()];
+        play(false, events.map(Event::SocketEnd).to_vec()).remove(0)
+    };
+    let (unaccepted, unanswered) = (left(waiting), left(read));
+    for verdict in [&unaccepted, &unanswered] {
+        check(verdict, By::Client, Cause::ClientGone, Impact::RequestLost, Confidence::Proven);
+    }
+    assert!(
+        unaccepted.summary.ends_with("nobody there had accepted the connection by then: saturated or frozen")
+    );
+    assert!(
+        unaccepted
+            .evidence
+            .contains(&"nobody had accepted the connection: 97 bytes wait there unread".into())
+    );
+    assert!(!unanswered.summary.contains("accepted"), "{}", unanswered.summary);
 }
 
 #[test]

@@ -63,6 +63,9 @@ fn accounting(story: &Story<'_>) -> String {
 
 fn other_end(story: &Story<'_>) -> Option<String> {
     let other = story.other?;
+    if story.waits_to_be_accepted() {
+        return Some(format!("nobody had accepted the connection: {} bytes wait there unread", other.unread));
+    }
     let by = other.actor.as_ref().map_or_else(|| "nobody to be seen".into(), named);
     let linger = if other.linger0 { ", SO_LINGER 0" } else { "" };
     Some(format!(

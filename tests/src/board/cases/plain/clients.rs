@@ -9,10 +9,21 @@ use super::start;
 use crate::board::Stage;
 use crate::board::dial::half_close;
 use crate::client::reset;
+use crate::nginx::GatewayOptions;
 use crate::process::poll;
 
 pub fn resets(stage: &mut Stage) -> Result<()> {
     start(stage)?;
+    let client = stage.ask("/hang")?;
+    stage.server()?.wait_for("/hang")?;
+    reset(client);
+    stage.wait_for_the_end()
+}
+
+/// The process that had called listen(2) has ended since.
+pub fn resets_at_a_daemon(stage: &mut Stage) -> Result<()> {
+    stage.start_fault_server(&[])?;
+    stage.start_nginx(&GatewayOptions { daemon: true, ..GatewayOptions::default() })?;
     let client = stage.ask("/hang")?;
     stage.server()?.wait_for("/hang")?;
     reset(client);
