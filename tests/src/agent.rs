@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use crate::client::dial_refused;
 use crate::netns::Namespace;
-use crate::process::{Gathered, Guarded, Lines};
+use crate::process::{Gathered, Guarded, Lines, poll};
 use crate::scrape::Scrape;
 
 /// Loading runs the kernel's verifier once for each program; on an emulated CPU it takes seconds.
@@ -267,6 +267,17 @@ impl Agent {
     /// What the agent logged until now.
     pub fn stderr(&self) -> String {
         self.stderr.text()
+    }
+
+    /// Waits until the agent has logged this text, which comes by another way than what it tells; gives all of its log.
+    ///
+    /// # Errors
+    /// When it does not within 30 s.
+    pub fn logs(&self, text: &str) -> Result<String> {
+        poll(&format!("{text:?} in the log"), Duration::from_secs(30), || {
+            Some(self.stderr()).filter(|log| log.contains(text))
+        })
+        .with_context(|| self.stderr())
     }
 
     /// Sends a signal to the agent.

@@ -244,7 +244,7 @@ fn beyond_loopback_the_token_of_the_log_opens_it() -> Result<()> {
     let _quiet = without_flood();
     let port = free_port()?.port();
     let agent = Agent::start_with(&["--web", &format!("0.0.0.0:{port}")])?;
-    let log = agent.stderr();
+    let log = agent.logs("/?token=")?;
     let token = log.split("/?token=").nth(1).and_then(|rest| rest.split_whitespace().next());
     let token = token.context(log.clone())?;
     let mut curl = Command::new("curl");
