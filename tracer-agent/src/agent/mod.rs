@@ -189,7 +189,7 @@ impl Agent {
         let mut records = Vec::new();
         loop {
             let due = self.due();
-            let more = tokio::select! {
+            let behind = tokio::select! {
                 read = self.ring.read(|record| records.push(record)) => read?,
                 () = tokio::time::sleep_until(due) => false,
                 read = programs_speak(&mut self.program_log) => {
@@ -205,17 +205,27 @@ impl Agent {
                     false
                 }
             };
-            for record in records.drain(..) {
-                self.take(record);
-            }
+            let (behind, known_ns) = self.take_all(behind, &mut records);
             for answer in self.asking.ask(&mut self.core) {
                 self.input(answer);
             }
-            if self.settle() || more {
+            if self.settle(known_ns) || behind {
                 // There is always more during a flood; the readers of the stream need their turns too.
                 tokio::task::yield_now().await;
             }
         }
+    }
+
+    /// Takes what was read, and what else is there: a turn that began with the clock, or came late, must not judge
+    /// without it. Returns whether there is more than a batch, and until when all is known.
+    fn take_all(&mut self, behind: bool, records: &mut Vec<Result<Event, DecodeError>>) -> (bool, u64) {
+        let now_ns = clock::monotonic_ns();
+        let behind = behind || self.ring.read_on(|record| records.push(record));
+        let last_ns = records.iter().rev().find_map(|record| Some(record.as_ref().ok()?.ktime_ns()));
+        for record in records.drain(..) {
+            self.take(record);
+        }
+        (behind, last_ns.filter(|_| behind).unwrap_or(now_ns))
     }
 
     fn take(&mut self, record: Result<Event, DecodeError>) {
@@ -235,9 +245,8 @@ impl Agent {
         self.input(Input::Event(event));
     }
 
-    /// Judges a batch of what has waited long enough; returns whether there may be more.
-    fn settle(&mut self) -> bool {
-        let now_ns = clock::monotonic_ns();
+    /// Judges a batch of what has waited long enough at `now_ns`; returns whether there may be more.
+    fn settle(&mut self, now_ns: u64) -> bool {
         for _ in 0..BATCH {
             if self.core.next_due().is_none_or(|due| due > now_ns) {
                 return false;

@@ -40,13 +40,23 @@ impl Ring {
         mut take: impl FnMut(Result<Event, DecodeError>),
     ) -> Result<bool, RingError> {
         let mut guard = self.fd.readable_mut().await?;
-        for _ in 0..BATCH {
-            let Some(record) = guard.get_inner_mut().next() else {
-                guard.clear_ready();
-                return Ok(false);
-            };
-            take(decode(&record));
+        let more = batch(guard.get_inner_mut(), &mut take);
+        if !more {
+            guard.clear_ready();
         }
-        Ok(true)
+        Ok(more)
     }
+
+    /// The same without waiting: what is there already.
+    pub fn read_on(&mut self, mut take: impl FnMut(Result<Event, DecodeError>)) -> bool {
+        batch(self.fd.get_mut(), &mut take)
+    }
+}
+
+fn batch(ring: &mut RingBuf<MapData>, take: &mut impl FnMut(Result<Event, DecodeError>)) -> bool {
+    for _ in 0..BATCH {
+        let Some(record) = ring.next() else { return false };
+        take(decode(&record));
+    }
+    true
 }
