@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -92,7 +93,7 @@ impl Agent {
     /// When the next one is not ready in time.
     pub fn killed_and_started_with(mut self, arguments: &[&str]) -> Result<Self> {
         self.signal(libc::SIGKILL);
-        self.wait(Duration::from_secs(5))?;
+        self.wait(Duration::from_secs(20))?;
         let Self { folder, listen, .. } = self;
         Self::start_in(Command::new(binary()?), folder, listen, arguments)
     }
@@ -322,12 +323,17 @@ pub fn binary() -> Result<PathBuf> {
 /// A TCP port of loopback on which nobody listens at this moment.
 ///
 /// It is bound and never listened on: who listens is a gateway to the agents that already run, and this process is
-/// the client of every case that plays.
+/// the client of every case that plays. It stays bound, so that nobody else is given the port; who asks for it by number
+/// may have it (SO_REUSEADDR on both sides).
 ///
 /// # Errors
 /// When none can be bound.
 pub fn free_port() -> Result<SocketAddr> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
     socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())?;
-    socket.local_addr()?.as_socket().context("a bound socket has no address")
+    let address = socket.local_addr()?.as_socket().context("a bound socket has no address")?;
+    static HELD: Mutex<Vec<Socket>> = Mutex::new(Vec::new());
+    HELD.lock().unwrap_or_else(PoisonError::into_inner).push(socket);
+    Ok(address)
 }

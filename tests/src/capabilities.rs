@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -84,8 +85,12 @@ pub fn threads(pid: u32) -> Result<Vec<Thread>> {
         tids.push(entry?.file_name().to_string_lossy().parse::<u32>()?);
     }
     tids.sort_unstable();
-    let threads: Vec<Thread> =
-        tids.iter().map(|tid| thread(&format!("{folder}/{tid}/status"))).collect::<Result<_>>()?;
+    // One that ends meanwhile has none any more.
+    let lives = |path: &String| Path::new(path).exists();
+    let of_each = tids.iter().map(|tid| format!("{folder}/{tid}/status"));
+    let of_each =
+        of_each.map(|path| (thread(&path), path)).filter(|(read, path)| read.is_ok() || lives(path));
+    let threads: Vec<Thread> = of_each.map(|(read, _)| read).collect::<Result<_>>()?;
     ensure!(!threads.is_empty(), "{folder} is empty");
     Ok(threads)
 }

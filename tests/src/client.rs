@@ -49,6 +49,16 @@ impl Request {
         Ok(Self { curl: Guarded::spawn(&mut command)? })
     }
 
+    /// Ends the client, and with it its connection.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub fn give_up(mut self) -> Result<()> {
+        self.curl.signal(libc::SIGTERM);
+        self.curl.wait(Duration::from_secs(20)).context("curl")?;
+        Ok(())
+    }
+
     /// Waits for the request's end.
     ///
     /// # Errors

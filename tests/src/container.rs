@@ -13,10 +13,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::ptr;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use tempfile::TempDir;
 
 use crate::capabilities::bound_by;
+use crate::process::copy_program;
 
 /// Where the image has the program.
 const PROGRAM: &str = "/rstrace";
@@ -107,7 +108,7 @@ impl Container {
     /// When a folder cannot be made or written.
     pub fn prepare(&self, program: &Path) -> Result<Prepared> {
         let root = tempfile::Builder::new().prefix("rstrace-container-").tempdir()?;
-        fs::copy(program, root.path().join("rstrace")).with_context(|| program.display().to_string())?;
+        copy_program(program, &root.path().join("rstrace"))?;
         self.prepare_in(root)
     }
 

@@ -125,13 +125,13 @@ impl Nginx {
         let pid_file = folder.path().join("nginx.pid");
         let mut nginx =
             Self { master: 0, process: Some(process), folder, stderr, address, workers: Vec::new() };
-        (nginx.master, nginx.workers) = poll("nginx to have a worker", Duration::from_secs(5), || {
+        (nginx.master, nginx.workers) = poll("nginx to have a worker", Duration::from_secs(20), || {
             let master = fs::read_to_string(&pid_file).ok()?.trim().parse().ok()?;
             Some((master, children_of(master))).filter(|(_, workers)| !workers.is_empty())
         })
         .with_context(|| format!("nginx: {}{}", nginx.stderr.text(), nginx.error_log()))?;
         if daemon && let Some(mut starter) = nginx.process.take() {
-            let status = starter.wait(Duration::from_secs(5))?;
+            let status = starter.wait(Duration::from_secs(20))?;
             ensure!(status.success(), "nginx: {status}: {}", nginx.stderr.text());
         }
         Ok(nginx)

@@ -3,6 +3,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,6 +22,15 @@ pub fn run(command: &mut Command) -> Result<()> {
         bail!("{command:?}: {}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(())
+}
+
+/// Copies a program. A child does it: what this process writes to, every child that it forks meanwhile has open as well,
+/// and the kernel runs no program that somebody may write to (ETXTBSY).
+///
+/// # Errors
+/// When it cannot be copied.
+pub fn copy_program(from: &Path, to: &Path) -> Result<()> {
+    run(Command::new("cp").arg("--dereference").arg(from).arg(to))
 }
 
 /// Polls `probe` every few milliseconds until it gives a value.

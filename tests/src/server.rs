@@ -83,7 +83,7 @@ impl Server {
     /// # Errors
     /// When it does not say so within 5 s.
     pub fn wait_for(&self, line: &str) -> Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + Duration::from_secs(20);
         loop {
             let next =
                 self.stdout.next(deadline).with_context(|| format!("server: {}", self.stderr.text()))?;
@@ -102,7 +102,7 @@ impl Server {
     pub fn exit(&mut self, code: i32) -> Result<ExitStatus> {
         let stdin = self.process.child().stdin.as_mut().context("the server's stdin is piped")?;
         writeln!(stdin, "exit {code}")?;
-        self.process.wait(Duration::from_secs(5))
+        self.process.wait(Duration::from_secs(20))
     }
 
     /// Has another process, neither this one nor the server's parent, kill the server.
@@ -112,7 +112,7 @@ impl Server {
     /// When the killer cannot be run or the server survives.
     pub fn killed_by_a_shell(&mut self) -> Result<u32> {
         let killer = kill_by_a_shell(self.pid())?;
-        self.process.wait(Duration::from_secs(5))?;
+        self.process.wait(Duration::from_secs(20))?;
         Ok(killer)
     }
 
@@ -121,7 +121,7 @@ impl Server {
     /// # Errors
     /// When it still runs after 5 s.
     pub fn wait(&mut self) -> Result<ExitStatus> {
-        self.process.wait(Duration::from_secs(5))
+        self.process.wait(Duration::from_secs(20))
     }
 }
 
@@ -135,7 +135,7 @@ pub fn kill_by_a_shell(victim: u32) -> Result<u32> {
     killer.args(["-c", "kill -KILL \"$1\"; exit $?", "sh", &victim.to_string()]);
     let mut killer = Guarded::spawn(&mut killer)?;
     let pid = killer.pid();
-    killer.wait(Duration::from_secs(5))?;
+    killer.wait(Duration::from_secs(20))?;
     Ok(pid)
 }
 

@@ -2,7 +2,7 @@
 //! fixture of the same name says. The same story serves every watcher.
 
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
@@ -73,7 +73,7 @@ pub fn process_killed(link: Link, family: Family, watcher: Watcher) -> Result<()
         scene.server()?.wait_for("/hang")?;
         let killer = scene.server()?.killed_by_a_shell()?;
         scene.note_killer(killer);
-        let outcome = request.finish(Duration::from_secs(5))?;
+        let outcome = request.finish(Duration::from_secs(20))?;
         ensure!(outcome.status == 502, "the request ended with {outcome:?}");
         scene.expect("process_killed").map(drop)
     })
@@ -113,23 +113,32 @@ fn gateway_timeout(link: Link, family: Family, watcher: Watcher, timeout: Durati
     let ms = timeout.as_secs_f64() * 1000.0;
     let plan = Plan { gateway, ..watched_by(watcher) };
     play(link, family, &plan, |scene| {
+        let request = Instant::now();
         scene.demand("/hang", 504)?;
+        let took = request.elapsed().as_secs_f64() * 1000.0;
         let line = scene.expect("gateway_timeout")?;
         if watcher == Watcher::Nobody {
             return Ok(());
         }
         let age = line["connection"]["since_request_ms"].as_f64();
-        // A tick of the kernel's clock before, and what a loaded machine adds after.
-        let plausible = age.is_some_and(|age| age > ms - 50.0 && age < ms + 400.0);
-        ensure!(plausible, "since_request_ms is {age:?} with a timeout of {ms} ms");
+        // Some ticks of the kernel's clock before; and no longer than the client had to wait, which is longer on a
+        // machine that is busy.
+        let plausible = age.is_some_and(|age| age > ms - 50.0 && age < took + 50.0);
+        ensure!(
+            plausible,
+            "since_request_ms is {age:?} with a timeout of {ms} ms and an answer after {took} ms"
+        );
         Ok(())
     })
 }
 
 pub fn client_gone(link: Link, family: Family, watcher: Watcher) -> Result<()> {
     play(link, family, &watched_by(watcher), |scene| {
-        let outcome = scene.start_request("/hang", &["--max-time", "0.5"])?.finish(Duration::from_secs(5))?;
-        ensure!(outcome.code == 28, "curl did not give up: {outcome:?}");
+        let request = scene.start_request("/hang", &[])?;
+        scene.server()?.wait_for("/hang")?;
+        // Its patience.
+        std::thread::sleep(Duration::from_millis(500));
+        request.give_up()?;
         scene.expect("client_gone").map(drop)
     })
 }
@@ -166,7 +175,7 @@ pub fn process_crashed_on_an_older_connection(link: Link, family: Family, watche
         if watcher == Watcher::Nobody {
             return Ok(());
         }
-        let line = scene.wait_for_verdict(Duration::from_secs(3))?.json;
+        let line = scene.wait_for_verdict(Duration::from_secs(20))?.json;
         ensure!(line["cause"] == "process_crashed" && line["by"] == "upstream", "cause is {}", line["cause"]);
         let impact = &line["impact"];
         ensure!(impact == "request_lost" || impact == "unknown", "impact is {impact}");
@@ -182,7 +191,7 @@ pub fn process_crashed_with_two_in_flight(link: Link, family: Family, watcher: W
         let innocent = scene.start_request("/hang", &[])?;
         scene.server()?.wait_for("/hang")?;
         scene.demand("/segv", 502)?;
-        let outcome = innocent.finish(Duration::from_secs(5))?;
+        let outcome = innocent.finish(Duration::from_secs(20))?;
         ensure!(outcome.status == 502, "the other request ended with {outcome:?}");
         scene.expect_of_each("process_crashed", 2)
     })
@@ -202,7 +211,7 @@ pub fn a_client_that_gives_up(link: Link, family: Family, watcher: Watcher) -> R
     play(link, family, &watched_by(watcher), |scene| {
         let url = format!("http://{}/hang", scene.upstream());
         let request = Request::start(scene.net().gateway(), &["--max-time", "0.3", &url])?;
-        ensure!(request.finish(Duration::from_secs(5))?.code == 28, "curl did not give up");
+        ensure!(request.finish(Duration::from_secs(20))?.code == 28, "curl did not give up");
         scene.expect_silence()
     })
 }
@@ -269,7 +278,7 @@ fn healthy(plan: &Plan, link: Link, family: Family, path: &str, name: &'static s
 /// Waits until no connection to the upstream is established any more.
 fn wait_for_the_end(scene: &Scene) -> Result<()> {
     let upstream = scene.upstream();
-    crate::process::poll("the upstream connection's end", Duration::from_secs(3), || {
+    crate::process::poll("the upstream connection's end", Duration::from_secs(20), || {
         let mut ss = scene.net().gateway().command("ss").ok()?;
         let output = ss.args(["-Htn", "state", "established", "dst", &upstream]).output().ok()?;
         (output.status.success() && output.stdout.is_empty()).then_some(())

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use crate::cgroup::NamedCgroup;
 use crate::container::static_binary;
 use crate::netns::Namespace;
-use crate::process::{Ended, Gathered, Guarded, poll, run_within};
+use crate::process::{Ended, Gathered, Guarded, copy_program, poll, run_within};
 
 const BOOT: Duration = Duration::from_secs(60);
 /// What a machine is asked for ends by then.
@@ -54,6 +54,11 @@ impl Machine {
         let mut unshare = Guarded::spawn(&mut command)?;
         let said = Gathered::of(unshare.child().stderr.take().context("it is piped")?);
         let init = poll("process 1", BOOT, || only_child(unshare.pid()))?;
+        // Before it has become systemd, its root is that of this machine, and so is whoever would answer.
+        poll("systemd", BOOT, || {
+            (fs::read_to_string(format!("/proc/{init}/comm")).ok()?.trim() == "systemd").then_some(())
+        })
+        .with_context(|| said.text())?;
         let machine = Self { init, _unshare: unshare, _cgroup: cgroup, _folder: folder };
         let up = poll("a running system", BOOT, || {
             let state = machine.run("systemctl", &["is-system-running"]).ok()?;
@@ -136,8 +141,7 @@ impl Machine {
     /// # Errors
     /// When that cannot be done.
     pub fn install(&self, program: &Path, to: &str) -> Result<()> {
-        fs::copy(program, self.path(to)).with_context(|| format!("{} to {to}", program.display()))?;
-        Ok(())
+        copy_program(program, &self.path(to))
     }
 
     /// A property of a unit, such as `MainPID`.

@@ -1,6 +1,7 @@
 //! How long a verdict takes from before the fault to the reader of the line. Alone, because it
 //! measures time.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
@@ -12,8 +13,12 @@ use rstrace_tests::scene::{Plan, play};
 const ROUNDS: usize = 11;
 const LIMIT: Duration = Duration::from_millis(300);
 
+/// The two are not alone beside each other.
+static ALONE: Mutex<()> = Mutex::new(());
+
 #[test]
 fn a_refused_connection_is_shown_in_time() -> Result<()> {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let net = Net::create(Link::Loopback, Family::V4)?;
     let address = net.free_upstream();
     let mut agent = Agent::start(false)?;
@@ -22,7 +27,7 @@ fn a_refused_connection_is_shown_in_time() -> Result<()> {
         let before = SystemTime::now();
         dial_refused(net.gateway(), address, 1)?;
         let wanted = |line: &serde_json::Value| line["upstream"] == address.to_string();
-        let line = agent.wait_for("the refusal", Duration::from_secs(3), wanted)?;
+        let line = agent.wait_for("the refusal", Duration::from_secs(20), wanted)?;
         Ok(line.at.duration_since(before)?)
     });
     in_time("a refused connection", rounds.collect::<Result<_>>()?)
@@ -31,13 +36,14 @@ fn a_refused_connection_is_shown_in_time() -> Result<()> {
 /// The one cause for which the agent must wait for the other side's story.
 #[test]
 fn a_lost_request_is_shown_in_time() -> Result<()> {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     play(Link::Veth, Family::V4, &Plan::default(), |scene| {
         let mut rounds = Vec::new();
         for _ in 0..ROUNDS {
             scene.agent()?.forget();
             let before = SystemTime::now();
             scene.demand("/fin", 502)?;
-            let line = scene.wait_for_verdict(Duration::from_secs(3))?;
+            let line = scene.wait_for_verdict(Duration::from_secs(20))?;
             rounds.push(line.at.duration_since(before)?);
         }
         in_time("a lost request", rounds)

@@ -21,7 +21,7 @@ fn events_of(agent: &mut Agent, net: &Net, work: impl FnOnce() -> Result<()>) ->
     // The ring keeps its order: once this refusal has come out, whatever went in before it has too.
     let fence = net.free_upstream();
     dial_refused(net.gateway(), fence, 1)?;
-    agent.wait_for("the fence", Duration::from_secs(3), |line| line["upstream"] == fence.to_string())?;
+    agent.wait_for("the fence", Duration::from_secs(20), |line| line["upstream"] == fence.to_string())?;
     Ok(agent.scrape()?.sum(RECEIVED, ENDS) - before)
 }
 

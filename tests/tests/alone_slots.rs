@@ -24,9 +24,11 @@ fn a_connection_is_known_with_every_slot_taken_and_takes_what_the_dead_have_left
     // One that lives, and has a slot.
     let listener = net.gateway().enter(|| TcpListener::bind("127.0.0.1:0"))??;
     let address = listener.local_addr()?;
+    let others = takers(&slots)?;
     let living = net.gateway().enter(|| TcpStream::connect(address))??;
     let accepted = listener.accept()?;
-    let taker = taker(&slots)?;
+    let taker =
+        takers(&slots)?.into_iter().find(|taker| !others.contains(taker)).context("it took no slot")?;
 
     // It has them all: the next connection lives elsewhere, and what is said of it is the same.
     slots.fill(taker)?;
@@ -50,14 +52,9 @@ fn a_connection_is_known_with_every_slot_taken_and_takes_what_the_dead_have_left
     Ok(())
 }
 
-/// The connection of this process.
-fn taker(slots: &Slots) -> Result<Taker> {
-    let taken = (0..slots.count).filter_map(|index| slots.taker(index).transpose());
-    taken
-        .collect::<Result<Vec<_>>>()?
-        .into_iter()
-        .max_by_key(|taker| taker.cookie)
-        .context("no slot is taken")
+/// Whoever has a slot now.
+fn takers(slots: &Slots) -> Result<Vec<Taker>> {
+    (0..slots.count).filter_map(|index| slots.taker(index).transpose()).collect()
 }
 
 /// Connects where nobody listens; the line has to say who did.

@@ -156,11 +156,13 @@ fn nothing_is_missed(family: Family) -> Result<()> {
     // Without a gap, what is said of the kernel holds for what was seen.
     let (kernel, seen) = (audited.kernel("OutRsts"), audited.seen("OutRsts"));
     ensure!(kernel == seen, "{kernel} and {seen}");
-    for (counter, count) in [("AttemptFails", 40 + 1), ("TCPAbortOnClose", 8), ("TCPAbortOnTimeout", 1)] {
+    for (counter, count) in [("AttemptFails", 40 + 1), ("TCPAbortOnTimeout", 1)] {
         ensure!(audited.kernel(counter) == count, "{counter} is not {count}: {audited:?}");
     }
-    // Data that comes before the other end has acknowledged the FIN finds the socket, later only TIME_WAIT.
-    ensure!(audited.kernel("TCPAbortOnData") >= 9 + 5, "{audited:?}");
+    // Data that comes before the other end has acknowledged the FIN finds the socket, later only TIME_WAIT. (A child that
+    // another test has just forked may keep a socket open for a moment; what comes meanwhile is unread at its close.)
+    let [on_close, on_data] = ["TCPAbortOnClose", "TCPAbortOnData"].map(|counter| audited.kernel(counter));
+    ensure!(on_close >= 8 && on_data >= 9 && on_close + on_data >= 8 + 9 + 5, "{audited:?}");
     ensure!(audited.kernel("EstabResets") > 10, "{audited:?}");
     let doctor = Command::new(binary()?).arg("doctor").arg("--socket").arg(&socket).output()?;
     let text = String::from_utf8_lossy(&doctor.stdout);
@@ -193,8 +195,8 @@ fn handshakes_that_peers_give_up_are_a_gap_that_is_explained() -> Result<()> {
     for _ in 0..3 {
         scan::syn(net.gateway(), ip, ip, std::iter::once(listening.port()))?;
     }
-    // And ports where nobody listens: one RST each, and no failed attempt.
-    scan::syn(net.gateway(), ip, ip, 20_000..20_100)?;
+    // And ports where nobody listens (below those that tests take): one RST each, and no failed attempt.
+    scan::syn(net.gateway(), ip, ip, 5_000..5_100)?;
     let why = Some("handshakes_given_up".to_owned());
     let socket = agent.socket();
     let audited = wait_for(&socket, net.gateway().inode(), "103 RSTs and an explanation", |audited| {

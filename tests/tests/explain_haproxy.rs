@@ -25,11 +25,11 @@ fn configuration(
                   use_backend down if { path /down }\n default_backend serving";
     format!(
         "global\n log stdout format raw local0\n\
-             defaults\n log global\n mode http\n retries 0\n timeout connect 5s\n timeout client 20s\n timeout server 300ms\n\
+             defaults\n log global\n mode http\n retries 0\n timeout connect 5s\n timeout client 20s\n timeout server 20s\n\
              frontend usual\n bind {usual}\n option httplog\n {choose}\n\
              frontend added\n bind {added}\n log-format \"{format}\"\n {choose}\n\
              frontend unlogged\n bind {unlogged}\n no log\n default_backend nobody\n\
-             backend serving\n server s {serving}\nbackend frozen\n server f {frozen}\n\
+             backend serving\n server s {serving}\nbackend frozen\n timeout server 300ms\n server f {frozen}\n\
              backend nobody\n server n {nobody}\nbackend down\n server d {nobody} disabled\n"
     )
 }

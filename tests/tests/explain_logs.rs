@@ -128,9 +128,8 @@ fn configuration(of: &StageAddresses) -> String {
     listen {address};
     resolver 127.0.0.1:1; resolver_timeout 300ms;
     proxy_next_upstream error;
-    proxy_read_timeout 300ms;
     location /serving/ {{ proxy_next_upstream off; proxy_pass http://{serving}/; }}
-    location /frozen {{ proxy_pass http://{frozen}; }}
+    location /frozen {{ proxy_read_timeout 300ms; proxy_pass http://{frozen}; }}
     location /nobody {{ proxy_pass http://{nobody}; }}
     location /pool {{ proxy_pass http://pool; }}
     location /name {{ set $name no-such-name.example; proxy_pass http://$name; }}

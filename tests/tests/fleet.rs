@@ -139,7 +139,7 @@ impl Hosts {
 }
 
 /// Two hosts around a real gateway and a real upstream.
-fn fleet(link: Link, story: impl FnOnce(&mut Scene, &mut Hosts) -> Result<()>) -> Result<()> {
+fn fleet(link: Link, story: impl Fn(&mut Scene, &mut Hosts) -> Result<()>) -> Result<()> {
     require_root()?;
     let plan = Plan { watcher: Watcher::Nobody, ..Plan::default() };
     play(link, Family::V4, &plan, |scene| {

@@ -14,7 +14,7 @@ use rstrace_tests::agent::{Agent, binary, free_port};
 use rstrace_tests::client::Request;
 use rstrace_tests::netns::{Family, Link, Net, unique_port};
 use rstrace_tests::nginx::Nginx;
-use rstrace_tests::process::{Guarded, run_within};
+use rstrace_tests::process::{Guarded, copy_program, poll, run_within};
 use serde_json::Value;
 
 /// The agent looks every 10 s, and again soon after it met a worker that it does not know.
@@ -151,6 +151,7 @@ fn haproxy_names_backend_and_server() -> Result<()> {
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     let _haproxy = Guarded::spawn(&mut command)?;
+    poll("haproxy to listen", Duration::from_secs(20), || request(&net, gateway).ok())?;
     let mut agent = Agent::start(true)?;
     let line = named(&mut agent, upstream, "servers/web-1", || request(&net, gateway))?;
     let registration = &line["registration"];
@@ -174,7 +175,9 @@ fn envoy_names_its_clusters_by_its_admin_endpoint() -> Result<()> {
     );
     let admin = TcpListener::bind(("127.0.0.1", 0))?;
     let address = admin.local_addr()?;
-    std::thread::spawn(move || admin.incoming().flatten().try_for_each(|stream| answer(&stream, &clusters)));
+    std::thread::spawn(move || {
+        admin.incoming().flatten().for_each(|stream| drop(answer(&stream, &clusters)));
+    });
     let _envoy = play_envoy(folder.path(), address)?;
     let mut agent = Agent::start(true)?;
     let line = named(&mut agent, upstream, "payments", || match TcpStream::connect(upstream) {
@@ -192,7 +195,9 @@ fn envoy_names_its_clusters_by_its_admin_endpoint() -> Result<()> {
 
 fn play_envoy(folder: &Path, admin: SocketAddr) -> Result<Guarded> {
     let (program, file) = (folder.join("envoy"), folder.join("envoy.yaml"));
-    fs::write(&program, "#!/bin/sh\nread -r _\n")?;
+    let written = folder.join("written");
+    fs::write(&written, "#!/bin/sh\nread -r _\n")?;
+    copy_program(&written, &program)?;
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
     fs::write(
         &file,

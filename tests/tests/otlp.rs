@@ -25,7 +25,7 @@ fn a_break_arrives_once_though_the_collector_refuses_at_first() -> Result<()> {
         let upstream = scene.upstream();
         scene.demand("/segv", 502)?;
         let is_it = |line: &Value| line["kind"] == "verdict" && line["upstream"] == upstream.as_str();
-        let line = agent.wait_for(&upstream, Duration::from_secs(5), is_it)?.json;
+        let line = agent.wait_for(&upstream, Duration::from_secs(20), is_it)?.json;
         let own = || -> Option<Vec<_>> {
             let mut records = collector.records().ok()?;
             records.retain(|record| record.attributes["rstrace.upstream"] == upstream.as_str());

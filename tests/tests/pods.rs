@@ -67,7 +67,7 @@ fn crash(agent: &mut Agent, gateway: &NamedCgroup, upstream: &NamedCgroup) -> Re
     ensure!(outcome.status == 502, "{outcome:?}");
     let pid = server.pid();
     let about = |line: &Value| line["upstream"] == address.to_string().as_str();
-    let line = agent.wait_for("the crash", Duration::from_secs(5), about)?.json;
+    let line = agent.wait_for("the crash", Duration::from_secs(20), about)?.json;
     ensure!(line["cause"] == "process_crashed" && line["culprit"]["pid"] == pid, "{line}");
     Ok(line)
 }
@@ -110,7 +110,7 @@ fn owner_and_culprit_are_told_by_pod_container_and_workload() -> Result<()> {
     ensure!(past("ingress/edge")? == 2 && past("shop/")? == 2, "the owner, and the culprit");
     ensure!(past("api")? == 1 && past("shop/db-0")? == 1 && past("shop/x")? == 0, "by name");
     // Told once a second.
-    poll("the containers on /metrics", Duration::from_secs(5), || {
+    poll("the containers on /metrics", Duration::from_secs(20), || {
         let known = agent.scrape().ok()?.sum("rstrace_table_entries", &[("table", "pods")]);
         (known >= 3.0).then_some(())
     })?;

@@ -10,7 +10,7 @@ use rstrace_tests::capabilities::{
     rstrace_with, threads,
 };
 use rstrace_tests::netns::{Family, Link, require_root};
-use rstrace_tests::process::{Ended, poll, run_within};
+use rstrace_tests::process::{Ended, copy_program, poll, run_within};
 use rstrace_tests::scene::{Plan, Scene, Watcher, play};
 
 /// The three suffice for whole verdicts, learned before the start and after it: owners by name, their cgroups.
@@ -162,7 +162,7 @@ fn another_user_with_ambient_capabilities_may_run_it() -> Result<()> {
     let program = tempfile::tempdir()?;
     open_to_all(program.path())?;
     let copy = program.path().join("rstrace");
-    std::fs::copy(binary()?, &copy)?;
+    copy_program(&binary()?, &copy)?;
     let mut command = Command::new("setpriv");
     command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
     for set in ["inh-caps", "ambient-caps", "bounding-set"] {

@@ -115,7 +115,7 @@ fn exists(url: &str) -> Result<()> {
 }
 
 /// The stage: an agent, nginx, a server, and an address that nginx dials and where nobody listens.
-fn played(story: impl FnOnce(&mut Scene) -> Result<()>) -> Result<()> {
+fn played(story: impl Fn(&mut Scene) -> Result<()>) -> Result<()> {
     play(Link::Veth, Family::V4, &Plan::default(), story)
 }
 

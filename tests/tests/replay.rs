@@ -49,10 +49,10 @@ fn a_replay_gives_the_lines_of_the_run_byte_for_byte() -> Result<()> {
     }
     for cause in ["no_listener", "process_crashed", "process_killed", "gateway_timeout", "client_gone"] {
         let told = || lines().contains(&format!("\"{cause}\"")).then_some(());
-        poll(cause, Duration::from_secs(3), told)?;
+        poll(cause, Duration::from_secs(20), told)?;
     }
     watch.signal(libc::SIGINT);
-    let status = watch.wait(Duration::from_secs(5))?;
+    let status = watch.wait(Duration::from_secs(20))?;
     ensure!(status.code() == Some(0), "watch ended with {status}");
 
     let shown = lines();
@@ -86,7 +86,7 @@ fn a_recording_is_replayed_with_the_filters_of_watch() -> Result<()> {
     let header = || std::fs::read_to_string(&file).unwrap_or_default().contains("\"recording\"");
     poll("the header", READY, || header().then_some(()))?;
     dial_refused(net.gateway(), address, 1)?;
-    ensure!(record.wait(Duration::from_secs(5))?.code() == Some(0), "record failed");
+    ensure!(record.wait(Duration::from_secs(20))?.code() == Some(0), "record failed");
 
     let upstream = address.to_string();
     let line = replay(&[&name])?;

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 /// Each changes hands for good in a way of its own, see `fixtures/servers/moving/moving.py`.
 const HOWS: [&str; 3] = ["passed", "forked", "reused"];
-const VERDICT: Duration = Duration::from_secs(5);
+const VERDICT: Duration = Duration::from_secs(20);
 
 /// A listener after it has changed hands.
 struct Moved {
@@ -41,7 +41,7 @@ impl Moved {
     /// The same once the first has let go of it, by its end.
     fn for_good(net: &Net, how: &str, address: SocketAddr, backlog: u32) -> Result<Self> {
         let mut moved = Self::start(net, how, address, backlog)?;
-        let status = moved.starter.wait(Duration::from_secs(5))?;
+        let status = moved.starter.wait(Duration::from_secs(20))?;
         ensure!(status.success(), "the first ended with {status}");
         Ok(moved)
     }
@@ -127,7 +127,7 @@ fn a_full_queue_is_not_that_of_a_worker_that_is_gone() -> Result<()> {
 fn fill(address: SocketAddr) -> Result<Vec<TcpStream>> {
     let mut waiting = Vec::new();
     for _ in 0..8 {
-        match TcpStream::connect_timeout(&address, Duration::from_millis(1500)) {
+        match TcpStream::connect_timeout(&address, Duration::from_millis(2500)) {
             Ok(stream) => waiting.push(stream),
             Err(error) if error.kind() == std::io::ErrorKind::TimedOut => return Ok(waiting),
             Err(error) => return Err(error).context("fill the queue"),

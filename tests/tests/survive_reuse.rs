@@ -14,7 +14,7 @@ use rstrace_tests::process::poll;
 use rstrace_tests::server::{COMM, Server};
 use serde_json::Value;
 
-const VERDICT: Duration = Duration::from_secs(5);
+const VERDICT: Duration = Duration::from_secs(20);
 
 fn told_of(agent: &mut Agent, upstream: SocketAddr, netns: u64) -> Result<Value> {
     let upstream = upstream.to_string();

@@ -136,7 +136,7 @@ fn filters_hide_what_was_not_asked_for() -> Result<()> {
     dial_refused(net.gateway(), address, 1)?;
     let ours = |line: &Value| line["upstream"] == upstream.as_str();
     for watch in &mut shown {
-        watch.wait_for(&upstream, Duration::from_secs(3), ours)?;
+        watch.wait_for(&upstream, Duration::from_secs(20), ours)?;
     }
     // All of them read the same stream, so what was not shown by now was hidden.
     for watch in &mut hidden {
@@ -162,7 +162,7 @@ fn it_follows_a_running_agent_without_any_capability() -> Result<()> {
     dial_refused(net.gateway(), address, 1)?;
     let upstream = address.to_string();
     let wanted = |line: &Value| line["upstream"] == upstream.as_str();
-    let shown = agent.wait_for(&upstream, Duration::from_secs(3), wanted)?.json;
+    let shown = agent.wait_for(&upstream, Duration::from_secs(20), wanted)?.json;
     let followed = loop {
         let line = lines.next(deadline)?.context("watch did not show the verdict")?;
         let line: Value = serde_json::from_str(&line.text)?;

@@ -13,9 +13,10 @@ use serde_json::Value;
 use super::cases::GROUPS;
 use super::expected::{Expected, Vantage, brief};
 use super::late::Late;
-use super::watch::{HostWatch, Missed, Watch, wait_for};
+use super::watch::{HostWatch, Watch, wait_for};
 use super::{Case, Stage, report};
 use crate::agent::{Agent, binary};
+use crate::audit::Missed;
 use crate::netns::Net;
 use crate::process::poll;
 

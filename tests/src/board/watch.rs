@@ -12,7 +12,6 @@ use serde_json::Value;
 use crate::agent::Agent;
 use crate::audit;
 use crate::process::poll;
-use crate::scrape::Scrape;
 
 /// Both watchers answer the same questions.
 pub trait Watch {
@@ -38,27 +37,8 @@ pub trait Watch {
 
     /// What the agent says that it has lost: with a line that is missing, whether it was.
     fn lost(&self) -> String {
-        if self.listen().port() == 0 {
-            return String::new();
-        }
-        let scrape = match Scrape::of(self.listen()) {
-            Ok(scrape) => scrape,
-            Err(error) => return format!("its metrics: {error:#}\n"),
-        };
-        let lost = scrape.matching("rstrace_events_lost_total", &[]).filter(|sample| sample.value > 0.0);
-        lost.map(|sample| format!("lost since it started: {:?} {}\n", sample.labels, sample.value)).collect()
+        audit::lost(self.listen())
     }
-}
-
-/// A case that failed while rstrace's programs did not run for all that happened: the kernel skips one that would interrupt
-/// itself on a CPU (`recursion`, which it counts), and on some virtual machines it runs no program at all in a softirq that
-/// interrupts a process of the machine's own (docs/performance.md), which only the audit tells. What rstrace said is no
-/// more than it could know.
-#[derive(Debug, thiserror::Error)]
-#[error("{what}: {failed}")]
-pub struct Missed {
-    pub what: String,
-    pub failed: String,
 }
 
 /// A handle to the shared agent.

@@ -125,7 +125,7 @@ impl Net {
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Some(()),
             _ => None,
         };
-        self.gateway.enter(|| poll(&format!("{nobody} to refuse"), Duration::from_secs(5), dial))?
+        self.gateway.enter(|| poll(&format!("{nobody} to refuse"), Duration::from_secs(20), dial))?
     }
 
     /// The namespace of nginx and of the client.

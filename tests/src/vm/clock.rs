@@ -50,8 +50,9 @@ fn stepped(agent: &mut Agent, seconds: i64, address: &mut impl FnMut() -> Socket
     ensure!(line["cause"] == "closed_without_response", "{line}");
     for key in ["age_ms", "since_request_ms"] {
         let lasted = line["connection"][key].as_f64().with_context(|| format!("no {key}: {line}"))?;
-        // One tick of the kernel's clock less.
-        ensure!((HELD - 10.0..SLOW).contains(&lasted), "{key} is {lasted} after {HELD} ms: {line}");
+        // Some ticks of the kernel's clock less: of an emulated machine's processors one may run while the one that counts
+        // them does not.
+        ensure!((HELD - 150.0..SLOW).contains(&lasted), "{key} is {lasted} after {HELD} ms: {line}");
     }
     // The agent looks at the clock once a second.
     let deadline = Instant::now() + PATIENCE;

@@ -28,7 +28,7 @@ pub const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
 /// On an ordinary machine a verdict is there within 300 ms; this one emulates its processor. Should
 /// none come at all, the plan must still reach its end before the machine is given up.
-pub const VERDICT: Duration = Duration::from_secs(5);
+pub const VERDICT: Duration = Duration::from_secs(20);
 /// The agent's settle window is 200 ms: a second line of a connection would have come by then.
 const SETTLE: Duration = Duration::from_secs(2);
 

@@ -43,12 +43,22 @@ pub fn run(filter: Option<&str>) -> Result<Outcome> {
     if !privilege::is_root() {
         // Asked for once, here, where there is a terminal; the stages run without one.
         Command::new("sudo").arg("-v").status().context("cannot run sudo")?;
+        thread::spawn(keep_sudo);
     }
     let reports = match filter {
         None => everything()?,
         Some(filter) => matching(filter)?,
     };
     Ok(summarize(&reports))
+}
+
+/// sudo forgets after a quarter of an hour, and compiling takes longer on a small machine.
+fn keep_sudo() {
+    loop {
+        thread::sleep(Duration::from_secs(60));
+        // If it refuses, the stage that needs it says so.
+        let _ = Command::new("sudo").args(["-n", "-v"]).status();
+    }
 }
 
 fn everything() -> Result<Vec<Report>> {

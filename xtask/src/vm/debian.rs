@@ -37,8 +37,21 @@ pub struct Image {
 /// When it is neither in `cache` nor to be had, or is not what the index promises.
 pub fn fetch(source: &Source, cache: &Path) -> Result<Image> {
     fs::create_dir_all(cache).with_context(|| format!("create {}", cache.display()))?;
-    let index = index(source, cache)?;
-    let stanza = resolve(&index, source.package)?;
+    let kept = cache.join(format!("{}.packages", source.suite));
+    let earlier = fs::read_to_string(&kept);
+    match index(source, &kept).and_then(|index| image(source, &index, cache)) {
+        // A mirror in the middle of an update lists what it does not have yet.
+        Err(error) if earlier.is_ok() => {
+            eprintln!("vm: {error:#}: using the kernel of an earlier day");
+            image(source, &earlier?, cache)
+        }
+        found => found,
+    }
+}
+
+/// The kernel that an index leads to.
+fn image(source: &Source, index: &str, cache: &Path) -> Result<Image> {
+    let stanza = resolve(index, source.package)?;
     let deb = package(source, &stanza, cache)?;
     let file = deb.with_extension("vmlinuz");
     if !file.exists() {
@@ -48,20 +61,19 @@ pub fn fetch(source: &Source, cache: &Path) -> Result<Image> {
 }
 
 /// The part of the suite's index that speaks of kernels for virtual machines.
-fn index(source: &Source, cache: &Path) -> Result<String> {
-    let kept = cache.join(format!("{}.packages", source.suite));
-    let age = fs::metadata(&kept)
+fn index(source: &Source, kept: &Path) -> Result<String> {
+    let age = fs::metadata(kept)
         .and_then(|meta| meta.modified())
         .map(|time| SystemTime::now().duration_since(time));
     if !matches!(age, Ok(Ok(age)) if age < INDEX_LIFETIME)
-        && let Err(error) = refresh(source, &kept)
+        && let Err(error) = refresh(source, kept)
     {
         if !kept.exists() {
             return Err(error);
         }
         eprintln!("vm: {error:#}: using the index of an earlier day");
     }
-    fs::read_to_string(&kept).with_context(|| format!("read {}", kept.display()))
+    fs::read_to_string(kept).with_context(|| format!("read {}", kept.display()))
 }
 
 fn refresh(source: &Source, kept: &Path) -> Result<()> {

@@ -74,8 +74,8 @@ pub fn give(stream: &mut TcpStream, name: &str, number: u64, body: u64) -> Optio
 pub fn part(stream: &mut TcpStream) {
     let head = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n";
     let _ = stream.write_all(head).and_then(|()| stream.write_all(&[b'x'; 2000]));
-    // A RST throws away what the reader has not read yet: leave the gateway the time to read it.
-    std::thread::sleep(Duration::from_millis(100));
+    // A RST throws away what the reader has not read yet: leave the gateway the time to read it, on a busy machine too.
+    std::thread::sleep(Duration::from_millis(400));
 }
 
 fn large(stream: &mut TcpStream, bytes: u64) -> io::Result<()> {

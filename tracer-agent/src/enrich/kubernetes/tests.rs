@@ -154,7 +154,8 @@ fn kubernetes_is_listed_again_when_a_version_has_expired() {
 
 #[test]
 fn kubernetes_names_stay_while_the_server_is_dead() {
-    let server = StandIn::start(any(), world());
+    // An address of its own: nobody else may be given the port while nobody listens there.
+    let server = StandIn::start(SocketAddr::from(([127, 83, 7, 2], 0)), world());
     let address = server.address;
     let kubernetes = watch(address);
     until("all is listed", || kubernetes.fill().entries == 4);
@@ -171,8 +172,8 @@ fn kubernetes_names_stay_while_the_server_is_dead() {
 
 #[test]
 fn kubernetes_without_a_server_knows_nothing_and_counts() {
-    // Bound and not listened on, so that nobody answers there.
-    let socket = std::net::TcpListener::bind(any()).unwrap();
+    // At an address of its own, so that nobody else is given the port.
+    let socket = std::net::TcpListener::bind("127.83.7.3:0").unwrap();
     let address = socket.local_addr().unwrap();
     drop(socket);
     let kubernetes = watch(address);
