@@ -91,7 +91,8 @@ pub unsafe extern "C" fn snapshot(ctx: *const TaskFile) -> i32 {
         // Whoever asks knows which role he asks for.
         record.role =
             if marks::mark(&sk).is_some() { u32::from(role::CLIENT) } else { u32::from(role::SERVER) };
-    } else if state != s::LISTEN {
+    } else if state != s::LISTEN && state != s::CLOSE {
+        // (One that is bound and no more is nobody's connection, whoever listens at its port.)
         record.role = note_connection(&sk, &tcp, state, &record.task);
     }
     // SAFETY: meta and seq are the iterator's own; the record is on this program's stack.
