@@ -1,7 +1,6 @@
 //! Asks a running agent for its audit: what the kernel counted itself against what the agent saw.
 
 use std::io::{Read, Write};
-use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Stdio;
@@ -12,31 +11,6 @@ use serde_json::Value;
 
 use crate::netns::Namespace;
 use crate::process::{Guarded, poll};
-use crate::scrape::Scrape;
-
-/// What failed while rstrace's programs did not run for all that happened: the kernel skips one that would interrupt
-/// itself on a CPU (`recursion`, which it counts), and on some virtual machines it runs no program at all in a softirq that
-/// interrupts a process of the machine's own (docs/performance.md), which only the audit tells. What rstrace said is no
-/// more than it could know.
-#[derive(Debug, thiserror::Error)]
-#[error("{what}: {failed}")]
-pub struct Missed {
-    pub what: String,
-    pub failed: String,
-}
-
-/// What an agent says at this address of its metrics that it has lost, a line each; nothing of a `watch`, which serves none.
-pub fn lost(listen: SocketAddr) -> String {
-    if listen.port() == 0 {
-        return String::new();
-    }
-    let scrape = match Scrape::of(listen) {
-        Ok(scrape) => scrape,
-        Err(error) => return format!("its metrics: {error:#}\n"),
-    };
-    let lost = scrape.matching("rstrace_events_lost_total", &[]).filter(|sample| sample.value > 0.0);
-    lost.map(|sample| format!("lost since it started: {:?} {}\n", sample.labels, sample.value)).collect()
-}
 
 /// The audit of one network namespace.
 #[derive(Debug, Clone)]

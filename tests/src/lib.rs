@@ -22,6 +22,7 @@ pub mod document;
 pub mod expect;
 pub mod explained;
 pub mod manifests;
+pub mod missed;
 pub mod netns;
 pub mod nginx;
 pub mod pids;

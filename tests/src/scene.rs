@@ -1,31 +1,22 @@
 //! One test's stage: namespaces, the agent, the server, the gateway, and the steps that every
-//! scenario shares. The faults themselves are in `tests/tests/`.
+//! scenario shares; what must be told of it is in `told`. The faults themselves are in `tests/tests/`.
+
+mod told;
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
 
-use crate::agent::{Agent, Verdict};
-use crate::audit::{self, Missed};
+use crate::agent::Agent;
+use crate::audit;
 use crate::capabilities::{THREE, rstrace_with};
 use crate::cgroup::MemoryCgroup;
 use crate::client::{Outcome, Request};
-use crate::expect::{self, Cast};
+use crate::missed::{self, Missed};
 use crate::netns::{Family, Link, Net, require_root};
 use crate::nginx::{GatewayOptions, Nginx};
-use crate::process::poll;
-use crate::scenario::Scenario;
-use crate::scrape::Scrape;
 use crate::server::Server;
-
-/// The verdict of an abort comes this soon on a machine however busy; how soon it should, alone_latency.rs demands.
-const VERDICT: Duration = Duration::from_secs(20);
-/// How often a story is played of which the kernel let rstrace miss something.
-const PLAYS: u32 = 4;
-/// How long after the fence a late line would still be seen: the settle window and some more.
-const SETTLE: Duration = Duration::from_millis(400);
 
 /// Who watches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,16 +86,9 @@ pub struct Scene {
 /// When the stage cannot be set or the story fails.
 pub fn play(link: Link, family: Family, plan: &Plan, story: impl Fn(&mut Scene) -> Result<()>) -> Result<()> {
     require_root()?;
-    for _ in 1..PLAYS {
-        match play_once(link, family, plan, &story) {
-            Err(error) if error.is::<Missed>() => {
-                let why = error.to_string();
-                eprintln!("played again: {}", why.lines().next().unwrap_or_default());
-            }
-            played => return played,
-        }
-    }
-    play_once(link, family, plan, &story)
+    missed::again(&format!("{link:?} {family:?}"), anyhow::Error::is::<Missed>, || {
+        play_once(link, family, plan, &story)
+    })
 }
 
 fn play_once(
@@ -235,154 +219,12 @@ impl Scene {
         self.killer = Some(pid);
     }
 
-    /// Checks everything that must be said of this scenario, and that nothing else was said.
-    /// Gives the verdict's line for what a test wants to check beyond.
-    ///
-    /// # Errors
-    /// With what is wrong or missing.
-    pub fn expect(&mut self, name: &'static str) -> Result<Value> {
-        let scenario = Scenario::named(name)?;
-        self.expect_in_nginx_log(&scenario)?;
-        if self.watcher == Watcher::Nobody {
-            return Ok(Value::Null);
-        }
-        let upstream = self.upstream();
-        let verdict = self.wait_for_verdict(VERDICT)?;
-        let cast = self.cast();
-        match self.watcher {
-            Watcher::Gateway => expect::as_the_gateway_sees_it(&verdict.json, &scenario, &upstream, &cast)?,
-            _ => expect::as_the_host_sees_it(&verdict.json, &scenario, &upstream, &cast)?,
-        }
-        self.expect_only(1)?;
-        if self.watcher != Watcher::Gateway {
-            self.expect_on_metrics(&scenario)?;
-        }
-        Ok(verdict.json)
-    }
-
-    /// Checks that so many connections have the same story, one line for each.
-    ///
-    /// # Errors
-    /// With what is wrong or missing.
-    pub fn expect_of_each(&mut self, name: &'static str, count: usize) -> Result<()> {
-        self.expect_in_order(&vec![name; count])
-    }
-
-    /// Checks that exactly these stories were told of the upstream, in this order.
-    ///
-    /// # Errors
-    /// With what is wrong or missing.
-    pub fn expect_in_order(&mut self, names: &[&'static str]) -> Result<()> {
-        let scenarios = names.iter().map(|name| Scenario::named(name)).collect::<Result<Vec<_>>>()?;
-        for scenario in &scenarios {
-            self.expect_in_nginx_log(scenario)?;
-        }
-        if self.watcher == Watcher::Nobody {
-            return Ok(());
-        }
-        self.wait_for_verdict(VERDICT)?;
-        self.expect_only(names.len())?;
-        let upstream = self.upstream();
-        let lines = self.own_lines();
-        let lines = lines.iter().filter(|line| line["upstream"] == upstream.as_str());
-        for (line, scenario) in lines.zip(&scenarios) {
-            expect::as_the_host_sees_it(line, scenario, &upstream, &self.cast())
-                .with_context(|| format!("{} in {line}", scenario.name))?;
-        }
-        let scrape = self.agent()?.scrape()?;
-        let aborts = scrape.sum("rstrace_upstream_aborts_total", &[("upstream", &upstream)]);
-        ensure!(aborts == names.len() as f64, "/metrics says {aborts} aborts:\n{}", scrape.about(&upstream));
-        Ok(())
-    }
-
-    /// Checks that no line at all was written about this test's connections.
-    ///
-    /// # Errors
-    /// With the lines.
-    pub fn expect_silence(&mut self) -> Result<()> {
-        if self.watcher == Watcher::Nobody { Ok(()) } else { self.expect_only(0) }
-    }
-
-    /// Waits for the first verdict about the upstream.
-    ///
-    /// # Errors
-    /// When there is none within `limit`.
-    pub fn wait_for_verdict(&mut self, limit: Duration) -> Result<Verdict> {
-        let upstream = self.upstream();
-        let wanted = |line: &Value| line["kind"] == "verdict" && line["upstream"] == upstream.as_str();
-        self.agent()?.wait_for(&upstream, limit, wanted)
-    }
-
-    /// The lines about this test's namespaces; with `--all`, those about the upstream, because the
-    /// client's own healthy connections are shown too.
-    pub fn own_lines(&self) -> Vec<Value> {
-        let upstream = self.upstream();
-        let seen = self.agent.as_ref().map(Agent::seen).unwrap_or_default();
-        let lines = seen.iter().map(|line| &line.json).filter(|line| line["kind"] == "verdict");
-        let own = lines.filter(|line| {
-            let here = line["netns"].as_u64().is_some_and(|inode| self.net.owns(inode));
-            here && (self.watcher != Watcher::HostAll || line["upstream"] == upstream.as_str())
-        });
-        own.cloned().collect()
-    }
-
-    fn cast(&self) -> Cast<'_> {
-        Cast { workers: self.gateway.worker_pids(), server: self.server_pid, killer: self.killer }
-    }
-
-    /// Reads until so many lines were written about this test.
-    fn wait_for_lines(&mut self, count: usize) -> Result<()> {
-        let deadline = Instant::now() + VERDICT;
-        while self.own_lines().len() < count {
-            ensure!(Instant::now() < deadline, "fewer than {count} lines");
-            self.agent()?.read_for(Duration::from_millis(20))?;
-        }
-        Ok(())
-    }
-
-    /// Makes a further event that is known to be reported, and demands that until then, and for the
-    /// settle window after, exactly `count` lines were written.
-    fn expect_only(&mut self, count: usize) -> Result<()> {
-        // What is missing may be late; what is too much would be late too, and is waited for below.
-        let _ = self.wait_for_lines(count);
-        let fence = self.fence.to_string();
-        self.demand("/fence", 502).context("the fence")?;
-        let wanted = |line: &Value| line["upstream"] == fence.as_str();
-        let agent = self.agent()?;
-        agent.wait_for("the fence", VERDICT, wanted)?;
-        agent.read_for(SETTLE)?;
-        let lines = self.own_lines();
-        let own = lines.iter().filter(|line| line["upstream"] != fence.as_str()).count();
-        ensure!(own == count, "{own} lines in place of {count}");
-        let fences = lines.len() - own;
-        ensure!(fences <= 1, "{fences} lines about one refused connection");
-        Ok(())
-    }
-
-    fn expect_in_nginx_log(&self, scenario: &Scenario) -> Result<()> {
-        let line = scenario.text("nginx");
-        poll(&format!("{line:?} in nginx's log"), VERDICT, || {
-            self.gateway.error_log().contains(line).then_some(())
-        })
-    }
-
-    fn expect_on_metrics(&mut self, scenario: &Scenario) -> Result<()> {
-        let upstream = self.upstream();
-        let scrape = self.agent()?.scrape()?;
-        check_metrics(&scrape, scenario, &upstream)
-            .with_context(|| format!("/metrics about {upstream}:\n{}", scrape.about(&upstream)))
-    }
-
     /// What rstrace's programs did not run for, if anything.
     fn missed(&self) -> Option<String> {
         let agent = self.agent.as_ref()?;
-        let lost = audit::lost(agent.listen());
-        if !lost.is_empty() {
-            return Some(format!("the agent has lost events ({})", lost.trim()));
-        }
+        let lost = missed::lost(agent.listen());
         let gaps = audit::unexplained(&agent.socket(), &|inode| self.net.owns(inode)).unwrap_or_default();
-        (!gaps.is_empty())
-            .then(|| format!("the kernel counted what no program ran for ({})", gaps.join(", ")))
+        missed::why((!lost.is_empty()).then(|| lost.trim().to_owned()), &gaps)
     }
 
     fn all_that_was_seen(&self) -> String {
@@ -404,31 +246,4 @@ impl Scene {
         text.push_str(&self.gateway.access_log());
         text
     }
-}
-
-fn check_metrics(scrape: &Scrape, scenario: &Scenario, upstream: &str) -> Result<()> {
-    let [by, cause, impact] = ["by", "cause", "impact"].map(|key| scenario.text(key));
-    let aborts = "rstrace_upstream_aborts_total";
-    // What harmed nobody is no abort.
-    let expected = f64::from(u8::from(impact != "none"));
-    let all = scrape.sum(aborts, &[("upstream", upstream), ("impact", impact)]);
-    let labels = [("upstream", upstream), ("by", by), ("cause", cause), ("impact", impact)];
-    let exact = scrape.sum(aborts, &labels);
-    if expected > 0.0 {
-        ensure!(exact == expected, "{aborts}{{by={by},cause={cause},impact={impact}}} is {exact}");
-        let every = scrape.sum(aborts, &[("upstream", upstream)]);
-        ensure!(every == expected, "{aborts} says {every} aborts, {all} of this impact");
-    }
-    if let Some(metric) = scenario.metric() {
-        let labels = [("upstream", upstream), ("direction", &*metric.direction), ("phase", &*metric.phase)];
-        let value = scrape.sum(&metric.name, &labels);
-        ensure!(value == 1.0, "{} {labels:?} is {value}", metric.name);
-    }
-    let outcomes = scenario.outcomes();
-    let count = |outcome: &&str| {
-        scrape.sum("rstrace_upstream_connections_total", &[("upstream", upstream), ("outcome", outcome)])
-    };
-    let value: f64 = outcomes.iter().map(count).sum();
-    ensure!(outcomes.is_empty() || value == 1.0, "connections with outcome {outcomes:?}: {value}");
-    Ok(())
 }

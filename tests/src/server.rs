@@ -17,6 +17,9 @@ use crate::process::{Gathered, Guarded, Lines, run};
 /// The name under which the kernel knows the server's process.
 pub const COMM: &str = "fault_server";
 
+/// For what a server does at once, on a machine however busy.
+const LIMIT: Duration = Duration::from_secs(20);
+
 /// A running upstream process.
 #[derive(Debug)]
 pub struct Server {
@@ -81,16 +84,16 @@ impl Server {
     /// Waits until the server has said `line`: `listening`, or the path of a request it has read.
     ///
     /// # Errors
-    /// When it does not say so within 5 s.
+    /// When it does not say so in time.
     pub fn wait_for(&self, line: &str) -> Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + LIMIT;
         loop {
             let next =
                 self.stdout.next(deadline).with_context(|| format!("server: {}", self.stderr.text()))?;
             match next {
                 Some(said) if said.text == line => return Ok(()),
                 Some(_) => {}
-                None => return Err(anyhow!("the server did not say {line:?} within 5 s")),
+                None => return Err(anyhow!("the server did not say {line:?} within {LIMIT:?}")),
             }
         }
     }
@@ -102,7 +105,7 @@ impl Server {
     pub fn exit(&mut self, code: i32) -> Result<ExitStatus> {
         let stdin = self.process.child().stdin.as_mut().context("the server's stdin is piped")?;
         writeln!(stdin, "exit {code}")?;
-        self.process.wait(Duration::from_secs(20))
+        self.process.wait(LIMIT)
     }
 
     /// Has another process, neither this one nor the server's parent, kill the server.
@@ -112,16 +115,16 @@ impl Server {
     /// When the killer cannot be run or the server survives.
     pub fn killed_by_a_shell(&mut self) -> Result<u32> {
         let killer = kill_by_a_shell(self.pid())?;
-        self.process.wait(Duration::from_secs(20))?;
+        self.process.wait(LIMIT)?;
         Ok(killer)
     }
 
     /// Waits for the server's end, however it comes.
     ///
     /// # Errors
-    /// When it still runs after 5 s.
+    /// When it still runs after that time.
     pub fn wait(&mut self) -> Result<ExitStatus> {
-        self.process.wait(Duration::from_secs(20))
+        self.process.wait(LIMIT)
     }
 }
 
@@ -135,7 +138,7 @@ pub fn kill_by_a_shell(victim: u32) -> Result<u32> {
     killer.args(["-c", "kill -KILL \"$1\"; exit $?", "sh", &victim.to_string()]);
     let mut killer = Guarded::spawn(&mut killer)?;
     let pid = killer.pid();
-    killer.wait(Duration::from_secs(20))?;
+    killer.wait(LIMIT)?;
     Ok(pid)
 }
 

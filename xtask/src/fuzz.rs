@@ -94,9 +94,11 @@ fn host_triple() -> Result<String> {
 /// True if nothing was found.
 fn feed(program: &Path, target: &str, arguments: &FuzzArgs) -> Result<bool> {
     let kept = layout::workspace().join("tests/fixtures/fuzz").join(target);
-    let (grown, limits) = match arguments.runs {
-        Some(runs) => ("target/fuzz/short", vec![format!("-runs={runs}"), "-seed=1".to_owned()]),
-        None => ("target/fuzz/corpus", vec![format!("-max_total_time={}", arguments.seconds)]),
+    let (grown, slowest, limits) = match arguments.runs {
+        Some(runs) => {
+            ("target/fuzz/short", SLOWEST_BESIDE_OTHERS, vec![format!("-runs={runs}"), "-seed=1".to_owned()])
+        }
+        None => ("target/fuzz/corpus", SLOWEST, vec![format!("-max_total_time={}", arguments.seconds)]),
     };
     let grown = layout::workspace().join(grown).join(target);
     if arguments.runs.is_some() && grown.exists() {
@@ -109,7 +111,7 @@ fn feed(program: &Path, target: &str, arguments: &FuzzArgs) -> Result<bool> {
         .arg(&kept)
         .args(limits)
         .arg(format!("-max_len={LONGEST}"))
-        .arg(format!("-timeout={}", if arguments.runs.is_some() { SLOWEST_BESIDE_OTHERS } else { SLOWEST }))
+        .arg(format!("-timeout={slowest}"))
         .arg(format!("-rss_limit_mb={MOST_MB}"))
         .arg(format!("-artifact_prefix={}/found-", kept.display()))
         .args(["-print_final_stats=1", "-verbosity=1"])

@@ -16,14 +16,12 @@ use super::late::Late;
 use super::watch::{HostWatch, Watch, wait_for};
 use super::{Case, Stage, report};
 use crate::agent::{Agent, binary};
-use crate::audit::Missed;
+use crate::missed::{self, Missed};
 use crate::netns::Net;
 use crate::process::poll;
 
 /// A case that has not ended by then has failed.
 const DEADLINE: Duration = Duration::from_secs(120);
-/// How often a case is played whose servers' timers are late.
-const PLAYS: u32 = 4;
 /// How long after the fence a late line would still be seen: the settle window of 200 ms, and some more.
 const SETTLE: Duration = Duration::from_millis(450);
 
@@ -178,17 +176,11 @@ fn failed(host: bool, gateway: bool, error: &str) -> Vec<Seen> {
 
 /// A case whose timers were late, or of which the kernel let rstrace miss something, is played again, and that is said.
 fn play_on_time(play: &Play, host: Option<&HostWatch>, watch_gateway: bool) -> Result<Vec<Seen>> {
-    for _ in 1..PLAYS {
-        match play_once(play, host.cloned(), watch_gateway) {
-            Err(error) if error.is::<Late>() || error.is::<Missed>() => {
-                let why = error.to_string();
-                let first = why.lines().next().unwrap_or_default();
-                eprintln!("{}/{} is played again: {first}", play.group, play.case.name);
-            }
-            played => return played,
-        }
-    }
-    play_once(play, host.cloned(), watch_gateway)
+    missed::again(
+        &format!("{}/{}", play.group, play.case.name),
+        |error| error.is::<Late>() || error.is::<Missed>(),
+        || play_once(play, host.cloned(), watch_gateway),
+    )
 }
 
 fn play_once(play: &Play, host: Option<HostWatch>, watch_gateway: bool) -> Result<Vec<Seen>> {
@@ -204,7 +196,7 @@ fn play_once(play: &Play, host: Option<HostWatch>, watch_gateway: bool) -> Resul
     let mut stage = Stage::set(net)?;
     // From here on the kernel's counters are compared.
     gaps(&stage, &watches);
-    let lost: Vec<String> = watches.iter().map(|(_, watch)| watch.lost()).collect();
+    let lost: Vec<String> = watches.iter().map(|(_, watch)| missed::lost(watch.listen())).collect();
     let begin = fence(&stage, &mut watches)?;
     (play.case.run)(&mut stage)?;
     log_says(&stage, &play.expected.log)?;
@@ -263,22 +255,13 @@ fn failed_with(
     Unseen { lost_before, gaps }: Unseen<'_>,
 ) -> Result<String, Missed> {
     let shown: String = lines.iter().map(|line| format!("{line}\n")).collect();
-    let (now, log, said) = (watch.lost(), watch.log(), stage.all_said());
+    let (now, log, said) = (missed::lost(watch.listen()), watch.log(), stage.all_said());
     let failed = format!("{error:#}\n--- lines\n{shown}{now}--- rstrace's log\n{log}{said}");
-    if now != lost_before {
-        return Err(Missed {
-            what: format!("the agent has lost events meanwhile ({now:?}, was {lost_before:?})"),
-            failed,
-        });
+    let lost = (now != lost_before).then(|| format!("{now:?}, was {lost_before:?}"));
+    match missed::why(lost, gaps) {
+        Some(what) => Err(Missed { what, failed }),
+        None => Ok(failed),
     }
-    if !gaps.is_empty() {
-        let counted = gaps.join(", ");
-        return Err(Missed {
-            what: format!("the kernel counted what no program ran for ({counted})"),
-            failed,
-        });
-    }
-    Ok(failed)
 }
 
 /// Of each watcher, the gaps in the namespaces of this stage, or why it does not say.

@@ -34,11 +34,6 @@ pub trait Watch {
     fn socket(&self) -> Option<&Path> {
         None
     }
-
-    /// What the agent says that it has lost: with a line that is missing, whether it was.
-    fn lost(&self) -> String {
-        audit::lost(self.listen())
-    }
 }
 
 /// A handle to the shared agent.

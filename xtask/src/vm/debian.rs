@@ -38,15 +38,33 @@ pub struct Image {
 pub fn fetch(source: &Source, cache: &Path) -> Result<Image> {
     fs::create_dir_all(cache).with_context(|| format!("create {}", cache.display()))?;
     let kept = cache.join(format!("{}.packages", source.suite));
-    let earlier = fs::read_to_string(&kept);
-    match index(source, &kept).and_then(|index| image(source, &index, cache)) {
-        // A mirror in the middle of an update lists what it does not have yet.
-        Err(error) if earlier.is_ok() => {
-            eprintln!("vm: {error:#}: using the kernel of an earlier day");
-            image(source, &earlier?, cache)
-        }
-        found => found,
+    let earlier = fs::read_to_string(&kept).ok();
+    if let Some(index) = earlier.as_deref().filter(|_| is_fresh(&kept)) {
+        return image(source, index, cache);
     }
+    match (newest_image(source, &kept, cache), earlier) {
+        (Err(error), Some(index)) => {
+            eprintln!("vm: {error:#}: using the kernel of an earlier day");
+            image(source, &index, cache)
+        }
+        (found, _) => found,
+    }
+}
+
+/// The kernel of today's index, which takes the place of the earlier one only with its kernel: a mirror in the middle of
+/// an update lists what it does not have yet.
+fn newest_image(source: &Source, kept: &Path, cache: &Path) -> Result<Image> {
+    let index = download_index(source, kept)?;
+    let image = image(source, &index, cache)?;
+    put(kept, index.as_bytes())?;
+    Ok(image)
+}
+
+fn is_fresh(kept: &Path) -> bool {
+    let age = fs::metadata(kept)
+        .and_then(|meta| meta.modified())
+        .map(|time| SystemTime::now().duration_since(time));
+    matches!(age, Ok(Ok(age)) if age < INDEX_LIFETIME)
 }
 
 /// The kernel that an index leads to.
@@ -61,22 +79,7 @@ fn image(source: &Source, index: &str, cache: &Path) -> Result<Image> {
 }
 
 /// The part of the suite's index that speaks of kernels for virtual machines.
-fn index(source: &Source, kept: &Path) -> Result<String> {
-    let age = fs::metadata(kept)
-        .and_then(|meta| meta.modified())
-        .map(|time| SystemTime::now().duration_since(time));
-    if !matches!(age, Ok(Ok(age)) if age < INDEX_LIFETIME)
-        && let Err(error) = refresh(source, kept)
-    {
-        if !kept.exists() {
-            return Err(error);
-        }
-        eprintln!("vm: {error:#}: using the index of an earlier day");
-    }
-    fs::read_to_string(kept).with_context(|| format!("read {}", kept.display()))
-}
-
-fn refresh(source: &Source, kept: &Path) -> Result<()> {
+fn download_index(source: &Source, kept: &Path) -> Result<String> {
     let url = format!("{MIRROR}/{}/dists/{}/main/binary-amd64/Packages.xz", source.archive, source.suite);
     let compressed = kept.with_extension("xz");
     download(&url, &compressed)?;
@@ -84,8 +87,8 @@ fn refresh(source: &Source, kept: &Path) -> Result<()> {
     let text = String::from_utf8(text).with_context(|| format!("{url} is not UTF-8"))?;
     let kernels: Vec<&str> = text.split("\n\n").filter(|stanza| is_kernel(stanza)).collect();
     ensure!(!kernels.is_empty(), "{url} lists no kernel");
-    put(kept, kernels.join("\n\n").as_bytes())?;
-    fs::remove_file(&compressed).with_context(|| format!("remove {}", compressed.display()))
+    fs::remove_file(&compressed).with_context(|| format!("remove {}", compressed.display()))?;
+    Ok(kernels.join("\n\n"))
 }
 
 fn is_kernel(stanza: &str) -> bool {
